@@ -14,6 +14,3 @@ class StubsBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         # A process of its own: protoc is native code, and must not be able to end the build's process.
         subprocess.run([sys.executable, str(Path(self.root, "scripts", "stubs.py"))], check=True)
-        if version != "editable":
-            # `policies` is too common a name for site-packages; a checkout has it beside control_plane.
-            build_data["force_include"][str(Path(self.root, "policies"))] = "control_plane/_rego"
