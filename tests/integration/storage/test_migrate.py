@@ -1,0 +1,96 @@
+"""Migrations, on SQLite files as a user has them."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from control_plane.storage import tables
+from control_plane.storage.database import Database
+from control_plane.storage.migrate import DatabaseTooNewError, migrate
+
+_SHAPE = sa.text("SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'interlock.db'}"
+
+
+def open_engine(url: str) -> sa.Engine:
+    """With the pragmas that the control plane sets."""
+    return Database(url).engine
+
+
+def shape(engine: sa.Engine) -> dict[str, str]:
+    """Each table's and index's definition as SQLite keeps it, on one line."""
+    with engine.connect() as connection:
+        rows = connection.execute(_SHAPE).all()
+    return {row.name: re.sub(r"\s+", " ", row.sql) for row in rows if row.name != "alembic_version"}
+
+
+def test_a_migrated_empty_database_has_the_shape_of_the_tables(url: str, tmp_path: Path) -> None:
+    migrated, created = open_engine(url), sa.create_engine(f"sqlite:///{tmp_path / 'created.db'}")
+    migrate(migrated)
+    tables.metadata.create_all(created)
+
+    assert shape(migrated) == shape(created)
+
+
+def test_a_new_database_has_the_public_pool_and_the_counter_of_policies(url: str) -> None:
+    engine = open_engine(url)
+    migrate(engine)
+
+    with engine.connect() as connection:
+        pool = connection.execute(sa.select(tables.pools)).one()
+        counter = connection.execute(sa.select(tables.counters)).one()
+    assert (pool.id, pool.public, pool.labels, pool.container) == ("public", True, [], b"")
+    assert (counter.name, counter.value) == ("policies", 0)
+
+
+def test_migrating_again_changes_nothing(url: str) -> None:
+    engine = open_engine(url)
+    migrate(engine)
+    before = shape(engine)
+    migrate(engine)
+
+    assert shape(engine) == before
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(tables.pools)).scalar_one() == 1
+
+
+def test_several_that_start_at_once_migrate_once(url: str) -> None:
+    engines = [open_engine(url) for _ in range(4)]
+    with ThreadPoolExecutor(len(engines)) as pool:
+        list(pool.map(migrate, engines))
+
+    with engines[0].connect() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(tables.pools)).scalar_one() == 1
+
+
+def test_a_database_of_a_newer_release_is_refused_and_left_alone(url: str) -> None:
+    engine = open_engine(url)
+    migrate(engine)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(DatabaseTooNewError, match=r"newer Interlock \(revision 9999\)"):
+        migrate(engine)
+
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == "9999"
+
+
+def test_a_migration_that_fails_halfway_leaves_an_empty_database(url: str) -> None:
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE audit_unsealed (in_the_way TEXT)")
+
+    with pytest.raises(sa.exc.OperationalError, match="audit_unsealed"):
+        migrate(engine)
+
+    assert list(shape(engine)) == ["audit_unsealed"]
