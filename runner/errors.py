@@ -1,0 +1,55 @@
+"""What can go wrong on a runner, each with a message that the run's reader can act on."""
+
+from __future__ import annotations
+
+
+class RunnerError(Exception):
+    """Base. Its text ends up as the run's reason, so it holds no secret."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class EngineUnavailable(RunnerError):
+    """The container engine does not answer. Says nothing about its containers: they may well run on."""
+
+
+class EngineRefused(RunnerError):
+    """The engine answered, and would not do it: a mount, runtime, limit or network that it does not have."""
+
+
+class ContainerGone(RunnerError):
+    """The engine knows no such container any more."""
+
+
+class StreamCut(RunnerError):
+    """The connection to a container's input or output broke; the container itself may run on."""
+
+
+class ImageUnavailable(RunnerError):
+    """The image does not exist, may not be pulled, or cannot be reached."""
+
+
+class SourceRefused(RunnerError):
+    """The source is not what it may be: a link out of the workspace, a hostile URL, too large."""
+
+
+class SourceUnavailable(RunnerError):
+    """The source could not be had: no such repository, no such ref, wrong digest."""
+
+
+class ScriptRefused(RunnerError):
+    """Environment, hooks or command hold something that no shell can be given."""
+
+
+class ConfigInvalid(RunnerError):
+    """A variable of the runner's environment is missing or wrong. Names it and says what to set."""
+
+
+class FolderTaken(RunnerError):
+    """Another process works in the runner's folder."""
+
+
+class JournalDamaged(RunnerError):
+    """A file of the journal is not what the runner wrote."""
