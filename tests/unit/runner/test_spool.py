@@ -1,0 +1,121 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from runner.spool import Spool
+
+MAX_BYTES = 100
+SEGMENT_BYTES = 16
+
+
+class SpoolAgainstOneString(RuleBasedStateMachine):
+    """Any order of appends, reads and frees agrees with one long string."""
+
+    folder: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spool = Spool(self.folder, max_bytes=MAX_BYTES, segment_bytes=SEGMENT_BYTES)
+        self.output = b""
+
+    @rule(data=st.binary(max_size=60))
+    def append(self, data: bytes) -> None:
+        room = MAX_BYTES - (len(self.output) - self.spool.freed)
+        taken = self.spool.append(data)
+        assert taken == min(len(data), room)
+        self.output += data[:taken]
+
+    @rule(share=st.floats(0, 1), limit=st.integers(1, 64))
+    def read(self, share: float, limit: int) -> None:
+        offset = self.spool.freed + round(share * (self.spool.size - self.spool.freed))
+        data = self.spool.read(offset, limit)
+        assert data == self.output[offset : offset + len(data)]
+        assert len(data) <= limit
+        assert data or offset == self.spool.size
+
+    @precondition(lambda self: self.output)
+    @rule(share=st.floats(0, 1))
+    def free(self, share: float) -> None:
+        before = self.spool.freed
+        self.spool.free(round(share * len(self.output)))
+        assert self.spool.freed == max(before, round(share * len(self.output)))
+
+    @invariant()
+    def counts_and_hashes_everything(self) -> None:
+        assert self.spool.size == len(self.output)
+        assert self.spool.sha256 == hashlib.sha256(self.output).hexdigest()
+
+    def teardown(self) -> None:
+        self.spool.remove()
+        assert not self.folder.exists()
+
+
+def test_any_use_of_a_spool_agrees_with_one_string(tmp_path: Path) -> None:
+    run_state_machine_as_test(type("Machine", (SpoolAgainstOneString,), {"folder": tmp_path / "spool"}))
+
+
+@given(output=st.binary(max_size=80), start=st.integers(0, 80), cut=st.integers(1, 30))
+def test_a_spool_that_starts_later_hashes_what_came_before_and_keeps_the_rest(
+    tmp_path_factory: pytest.TempPathFactory, output: bytes, start: int, cut: int
+) -> None:
+    spool = Spool(
+        tmp_path_factory.mktemp("spool") / "s", max_bytes=MAX_BYTES, segment_bytes=SEGMENT_BYTES, start=start
+    )
+    for position in range(0, len(output), cut):
+        piece = output[position : position + cut]
+        assert spool.append(piece) == len(piece)
+    assert spool.sha256 == hashlib.sha256(output).hexdigest()
+    if start <= len(output):
+        assert spool.start_sha256 == hashlib.sha256(output[:start]).hexdigest()
+        assert _everything(spool) == output[start:]
+    else:
+        assert spool.start_sha256 is None
+    spool.remove()
+
+
+def test_acknowledged_segments_leave_the_disk(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=1000, segment_bytes=SEGMENT_BYTES)
+    spool.append(bytes(SEGMENT_BYTES * 5))
+    spool.free(SEGMENT_BYTES * 3 + 1)
+    assert len(list((tmp_path / "s").iterdir())) == 2
+    spool.remove()
+
+
+def test_a_freed_byte_is_refused_and_not_invented(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=1000)
+    spool.append(b"abc")
+    spool.free(2)
+    with pytest.raises(ValueError, match="not between 2 and 3"):
+        spool.read(1, 10)
+    with pytest.raises(ValueError, match="past the end"):
+        spool.free(4)
+    spool.remove()
+
+
+def test_what_an_earlier_process_left_is_thrown_away(tmp_path: Path) -> None:
+    earlier = Spool(tmp_path / "s", max_bytes=1000)
+    earlier.append(b"old")
+    earlier.close()
+    spool = Spool(tmp_path / "s", max_bytes=1000)
+    assert spool.size == 0
+    assert list((tmp_path / "s").iterdir()) == []
+    spool.remove()
+
+
+def _everything(spool: Spool) -> bytes:
+    parts = []
+    offset = spool.freed
+    while part := spool.read(offset, 7):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
