@@ -29,7 +29,7 @@ def unpack(step: Step, package: str) -> Path:
         scratch = CACHE / "debian" / f"{package}.part"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        scratch.chmod(0o777)  # noqa: S103  # apt downloads as its own user, `_apt`
+        scratch.chmod(0o777)  # apt downloads as its own user, `_apt`
         step.note(f"downloading Debian's {package}")
         _with_fresh_lists(step, ["apt-get", "download", "-q", package], cwd=scratch)
         archive = next(scratch.glob("*.deb"))

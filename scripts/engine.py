@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,17 @@ STOP_TIMEOUT_S = 30.0
 class Address:
     url: str
     found_in: str
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """The address of an engine; one that had to be started for this is stopped at the end."""
+    started_before = PID_FILE.exists()
+    try:
+        yield ensure()
+    finally:
+        if not started_before:
+            stop()
 
 
 def ensure() -> str:
@@ -114,7 +126,7 @@ def start(step: Step) -> None:
 
 
 def stop() -> None:
-    """Stops the dockerd that `start` left; an engine that was there before is not touched."""
+    """Stops the dockerd that `start` left, if there is one; any other engine is not touched."""
     if not PID_FILE.exists():
         return
     pid = int(PID_FILE.read_text())

@@ -75,12 +75,15 @@ def run(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd
         )
         started = time.monotonic()
-        while True:
-            try:
-                code = process.wait(timeout=STILL_AT_IT_S)
-                break
-            except subprocess.TimeoutExpired:
-                step.note(f"still at it after {time.monotonic() - started:.0f} s")
+        while (code := _ended(process)) is None:
+            step.note(f"still at it after {time.monotonic() - started:.0f} s")
     if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise SetupError(f"`{' '.join(command)}` failed with exit code {code}:\n{tail}\n(all of it: {log})")
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return process.wait(timeout=STILL_AT_IT_S)
+    except subprocess.TimeoutExpired:
+        return None

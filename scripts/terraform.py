@@ -1,7 +1,7 @@
 """Finds a static Terraform for the demo's image: on PATH, in the cache, as a release, or by `go install`.
 
-Prints its path. The pinned version is the last one under the Mozilla Public License 2.0; it is only put into a
-local image, never distributed. Any 1.x from 1.4 on will do: that is where `terraform_data` came.
+Prints its path. The pinned version is the last one under the Mozilla Public License 2.0; it is only put into
+a local image, never distributed. Any 1.x from 1.4 on will do: that is where `terraform_data` came.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ def usable_version(terraform: Path) -> str | None:
     if not terraform.exists() or not is_static(terraform):
         return None
     env = os.environ | {"CHECKPOINT_DISABLE": "1"}
-    command = [terraform, "version", "-json"]
+    command = [str(terraform), "version", "-json"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if answer.returncode != 0:
         return None

@@ -1,0 +1,43 @@
+# `make` alone lists the targets. Everything is made in .venv and .cache; nothing else on the system changes,
+# except that as root on Debian a missing git, python3-venv or Docker Engine is installed.
+
+PYTHON := .venv/bin/python
+EQUIPPED := $(PYTHON) -m scripts.equip
+PYTEST := $(PYTHON) -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check unit integration e2e faults bench setup stubs constraints clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9 ]+:.*## / { gsub(" ", "|", $$1); printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## Start the system and show its main job on real Terraform
+	@$(EQUIPPED) $(PYTHON) scripts/demo.py
+
+test: check ## Run all checks and all tests, against real OPA, Docker Engine, git and Terraform
+	@$(EQUIPPED) $(PYTEST)
+
+check: setup ## Lint, types, proto, Rego and docs: under a minute
+	@$(PYTHON) -m scripts.check
+
+unit: setup ## Run the unit tests
+	@$(PYTEST) tests/unit
+
+integration e2e faults: setup ## Run one kind of test
+	@$(EQUIPPED) $(PYTEST) tests/$@
+
+bench: setup ## Measure against `docker run` and write benchmarks/latest.json
+	@$(EQUIPPED) $(PYTHON) -m benchmarks
+
+setup: ## Make .venv and the stubs, if anything changed
+	@scripts/venv.sh
+	@$(PYTHON) scripts/stubs.py >&2
+
+stubs: setup ## Generate the stubs of proto/ again
+
+constraints: ## Fix the newest versions that pyproject.toml allows in constraints.txt
+	@$(PYTHON) -m scripts.constraints
+
+clean: ## Remove all that make made
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist interlock/v1 interlock/_vendor
+	find . -name __pycache__ -prune -exec rm -rf {} +

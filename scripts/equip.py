@@ -1,0 +1,47 @@
+"""Finds or makes all that Interlock stands on, then runs a command with it: python -m scripts.equip COMMAND…
+
+The command gets DOCKER_HOST, INTERLOCK_TEST_IMAGE and an `opa` on its PATH. An engine that was started for it
+is stopped after it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts import debian, engine, image, opa
+from scripts.progress import SetupError, Step, answering
+
+
+def main(command: list[str]) -> int:
+    with answering():
+        ensure_git()
+        opa_path = opa.ensure()
+        with engine.running() as engine_url:
+            path = os.pathsep.join(
+                (str(Path(sys.executable).parent), str(opa_path.parent), os.environ["PATH"])
+            )
+            parts = {
+                "DOCKER_HOST": engine_url,
+                "INTERLOCK_TEST_IMAGE": image.ensure(engine_url),
+                "PATH": path,
+            }
+            try:
+                return subprocess.run(command, env=os.environ | parts, check=False).returncode
+            except KeyboardInterrupt:
+                return 130
+
+
+def ensure_git() -> None:
+    if shutil.which("git"):
+        return
+    step = Step("git")
+    if not debian.can_install():
+        raise SetupError("git is needed, and none is on PATH")
+    debian.install(step, "git")
+    step.done("installed")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
