@@ -9,8 +9,8 @@ import platform
 import re
 import shutil
 import subprocess
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 from scripts.progress import CACHE, SetupError, Step, answering, run
@@ -37,7 +37,7 @@ def ensure() -> Path:
     try:
         download(step)
         how = "the official release"
-    except (urllib.error.URLError, TimeoutError, SetupError) as error:
+    except (OSError, HTTPException, SetupError) as error:
         step.note(f"the official release cannot be had: {error}")
         go_install(step)
         how = "built by go install"

@@ -23,6 +23,9 @@ PACKAGE = ROOT / "interlock"
 MOVED = {Path("interlock/v1"): Path("v1"), Path("buf"): Path("_vendor/buf")}
 VENDORED_MODULE = re.compile(r"(?<![\w.])(?=buf\.\w+(?:\.| import )\w+_pb2\b)")
 
+# mypy-protobuf types each stub twice, for grpc and for grpc.aio; the second name does not exist at run time.
+STUB_CLASS = re.compile(r"^class (\w+)Stub\b", re.MULTILINE)
+
 INIT = '"""Generated from proto/ when the package is built or installed; never edited, never committed."""\n'
 
 
@@ -73,6 +76,8 @@ def placed(out: Path) -> Iterator[tuple[Path, str]]:
             continue  # a .proto without a service
         place = target / relative.relative_to(source)
         packages.update(parent for parent in place.parents if parent != Path())
+        if made.name.endswith("_pb2_grpc.py"):
+            text += "".join(f"\n{name}AsyncStub = {name}Stub\n" for name in STUB_CLASS.findall(text))
         yield PACKAGE / place, VENDORED_MODULE.sub("interlock._vendor.", text)
     for package in packages:
         yield PACKAGE / package / "__init__.py", INIT

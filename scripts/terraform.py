@@ -11,8 +11,8 @@ import os
 import platform
 import shutil
 import subprocess
-import urllib.error
 import zipfile
+from http.client import HTTPException
 from pathlib import Path
 
 from scripts.opa import fetch
@@ -39,7 +39,7 @@ def ensure() -> Path:
     try:
         download(step)
         how = "the official release"
-    except (urllib.error.URLError, TimeoutError, SetupError) as error:
+    except (OSError, HTTPException, SetupError) as error:
         step.note(f"the official release cannot be had: {error}")
         go_install(step)
         how = "built by go install"
