@@ -1,0 +1,97 @@
+"""`client.runs`: tasks, their states and their output."""
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+
+import grpc
+
+from interlock import enums, follow
+from interlock.request_ids import new_request_id
+from interlock.times import timestamp
+from interlock.transport import Transport
+from interlock.v1 import run_service_pb2 as pb
+from interlock.v1.run_pb2 import Run, RunState
+from interlock.v1.run_service_pb2 import OutputChunk
+from interlock.v1.run_service_pb2_grpc import RunServiceStub
+
+
+class Runs:
+    """Runs of the stacks that the caller may read."""
+
+    def __init__(self, transport: Transport, channel: grpc.aio.Channel) -> None:
+        self._transport = transport
+        self._stub = RunServiceStub(channel)
+
+    async def create_task(
+        self, stack_id: str, command: str, *, skip_initialization: bool = False, request_id: str | None = None
+    ) -> Run:
+        """Queues a shell command on a stack and returns once that is durable.
+
+        Without a `request_id` the client makes one, and retries with it while the server is away. Give your
+        own to be safe against the end of your own process, too.
+
+        Raises TaskDenied, StackLocked, PermissionDenied, NotFound, SourceUnavailable, PolicyFailed.
+        """
+        request = pb.CreateTaskRequest(
+            stack_id=stack_id,
+            command=command,
+            skip_initialization=skip_initialization,
+            request_id=request_id or new_request_id(),
+        )
+        return await self._transport.call(self._stub.CreateTask, request)
+
+    async def get(self, run_id: str) -> Run:
+        return await self._transport.call(self._stub.GetRun, pb.GetRunRequest(run_id=run_id))
+
+    def list(
+        self,
+        *,
+        stack_id: str = "",
+        states: Iterable[RunState.ValueType | str] = (),
+        caller_login: str = "",
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Run]:
+        """Newest first, without their history; all of them unless there is a `limit`."""
+        request = pb.ListRunsRequest(
+            stack_id=stack_id,
+            states=[enums.value(RunState, state) for state in states],
+            caller_login=caller_login,
+            created_after=timestamp(created_after),
+            created_before=timestamp(created_before),
+        )
+        return self._transport.pages(self._stub.ListRuns, request, lambda page: page.runs, limit=limit)
+
+    def follow(
+        self,
+        run_id: str,
+        *,
+        offset: int = 0,
+        output: bool = True,
+        give_up_after_s: float | None = follow.GIVE_UP_AFTER_S,
+    ) -> AsyncIterator[Run | OutputChunk]:
+        """The run as it is, then its changes and its masked output as they come, until it is over.
+
+        Restarts of the server are bridged: it goes on at the byte where it stood. No byte is missing and none
+        comes twice, or OutputMismatch is raised. Without any word from the server for `give_up_after_s`
+        seconds (None: for ever) it raises Unavailable.
+        """
+        progress = follow.Progress(offset=offset, wants_output=output)
+        return follow.follow(self._transport, self._stub, run_id, progress, give_up_after_s=give_up_after_s)
+
+    async def wait(self, run_id: str) -> Run:
+        """The run in its final state, as soon as it is there."""
+        last = Run()
+        async for event in self.follow(run_id, output=False, give_up_after_s=None):
+            if isinstance(event, Run):
+                last = event
+        return last
+
+    async def stop(self, run_id: str) -> Run:
+        """Stops a run before it performs. Raises WrongState once it does."""
+        return await self._transport.call(self._stub.StopRun, pb.StopRunRequest(run_id=run_id))
+
+    async def discard(self, run_id: str) -> Run:
+        """Takes a run out of the queue. Raises WrongState where it is not queued."""
+        return await self._transport.call(self._stub.DiscardRun, pb.DiscardRunRequest(run_id=run_id))

@@ -1,0 +1,63 @@
+"""Every message and enum of the API that callers meet, under one roof."""
+
+from interlock.v1.audit_pb2 import AuditEvent, AuditHead
+from interlock.v1.audit_service_pb2 import VerifyLogResponse
+from interlock.v1.caller_pb2 import Caller
+from interlock.v1.errors_pb2 import PolicyFinding
+from interlock.v1.identity_pb2 import ApiKey
+from interlock.v1.policy_pb2 import Policy, PolicyKind, RegoVersion
+from interlock.v1.pool_pb2 import ContainerOptions, Pool, PoolToken, Runner, RunnerState
+from interlock.v1.run_pb2 import Commit, Run, RunFailure, RunState, RunType, StateChange, Waiting, WaitReason
+from interlock.v1.run_service_pb2 import OutputChunk
+from interlock.v1.stack_pb2 import (
+    ArchiveSource,
+    Environment,
+    EnvironmentVariable,
+    GitCredential,
+    GitSource,
+    Hooks,
+    MountedFile,
+    PullPolicy,
+    Source,
+    Stack,
+    StackLock,
+    Tool,
+)
+
+__all__ = [
+    "ApiKey",
+    "ArchiveSource",
+    "AuditEvent",
+    "AuditHead",
+    "Caller",
+    "Commit",
+    "ContainerOptions",
+    "Environment",
+    "EnvironmentVariable",
+    "GitCredential",
+    "GitSource",
+    "Hooks",
+    "MountedFile",
+    "OutputChunk",
+    "Policy",
+    "PolicyFinding",
+    "PolicyKind",
+    "Pool",
+    "PoolToken",
+    "PullPolicy",
+    "RegoVersion",
+    "Run",
+    "RunFailure",
+    "RunState",
+    "RunType",
+    "Runner",
+    "RunnerState",
+    "Source",
+    "Stack",
+    "StackLock",
+    "StateChange",
+    "Tool",
+    "VerifyLogResponse",
+    "WaitReason",
+    "Waiting",
+]
