@@ -13,7 +13,7 @@ Results are the API's own messages (`interlock.types`); what goes wrong is an `I
 in `interlock.errors` that says what to do about it.
 """
 
-from interlock import errors, types
+from interlock import errors, sync, types
 from interlock.channel import Tls
 from interlock.client import Client, connect
 from interlock.errors import InterlockError
@@ -32,5 +32,6 @@ __all__ = [
     "errors",
     "git",
     "is_final",
+    "sync",
     "types",
 ]
