@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from scripts.progress import CACHE, SetupError, Step, run
@@ -50,5 +51,6 @@ def _with_fresh_lists(step: Step, command: list[str], cwd: Path | None = None) -
         else:
             return
     if os.geteuid() == 0:
-        run(step, ["apt-get", "update", "-q"], env=env)
+        with suppress(SetupError):  # one unreachable source of several fails it; the command itself decides
+            run(step, ["apt-get", "update", "-q"], env=env)
     run(step, command, env=env, cwd=cwd)

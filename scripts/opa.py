@@ -3,6 +3,7 @@
 Prints its path. Any 1.x from the pinned minor version on will do.
 """
 
+import functools
 import hashlib
 import os
 import platform
@@ -27,6 +28,7 @@ CACHED = CACHE / "bin" / "opa"
 CONNECT_TIMEOUT_S = 10
 
 
+@functools.cache
 def ensure() -> Path:
     step = Step("Open Policy Agent")
     for candidate in (shutil.which("opa"), CACHED):

@@ -24,7 +24,7 @@ ensure_venv_module() {
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
         say "Python: installing Debian's python3-venv"
         export DEBIAN_FRONTEND=noninteractive
-        apt-get update -q >/dev/null
+        apt-get update -q >/dev/null || say "Python: apt-get update complains; trying all the same"
         apt-get install -y -q --no-install-recommends python3-venv >/dev/null
     else
         say "set-up: $1 has no venv module; install it (on Debian: apt-get install python3-venv)"
