@@ -53,3 +53,16 @@ class FolderTaken(RunnerError):
 
 class JournalDamaged(RunnerError):
     """A file of the journal is not what the runner wrote."""
+
+
+class SecretRefused(RunnerError):
+    """A secret that could not be masked. Never shows its value."""
+
+
+class OutputDiffers(RunnerError):
+    """A replay gave other bytes than were sent before. Only those up to `size_bytes` are known to be right."""
+
+    def __init__(self, size_bytes: int, sha256: str) -> None:
+        super().__init__(f"the output behind byte {size_bytes} could not be recovered after a restart")
+        self.size_bytes = size_bytes
+        self.sha256 = sha256

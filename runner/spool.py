@@ -15,9 +15,12 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.errors import OutputDiffers
+
 _SEGMENT_BYTES = 4 << 20
 # A fully acknowledged segment of this size is given back at once; a smaller one is not worth it.
 _WORTH_FREEING_BYTES = 256 << 10
+_SHA256_OF_NOTHING = hashlib.sha256().hexdigest()
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -33,10 +36,19 @@ class _Segment:
 
 
 class Spool:
-    """One writer, one reader, one thread. `start`: bytes before it are counted and hashed, but not kept."""
+    """One writer, one reader, one thread.
+
+    `start`: the bytes before it are counted and hashed, but not kept; they must have the hash `start_sha256`.
+    """
 
     def __init__(
-        self, folder: Path, *, max_bytes: int, segment_bytes: int = _SEGMENT_BYTES, start: int = 0
+        self,
+        folder: Path,
+        *,
+        max_bytes: int,
+        segment_bytes: int = _SEGMENT_BYTES,
+        start: int = 0,
+        start_sha256: str = _SHA256_OF_NOTHING,
     ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
@@ -46,7 +58,7 @@ class Spool:
         self._reading: tuple[int, int] | None = None
         self._hash = hashlib.sha256()
         self._start = start
-        self._start_sha256 = self._hash.hexdigest() if start == 0 else None
+        self._start_sha256 = start_sha256
         self._size = 0
         self._freed = start
         self.is_disk_full = False
@@ -69,18 +81,16 @@ class Spool:
         """Of all bytes ever taken, lower-case hex."""
         return self._hash.hexdigest()
 
-    @property
-    def start_sha256(self) -> str | None:
-        """Of the bytes before `start`; None until there were as many."""
-        return self._start_sha256
-
     def append(self, data: bytes) -> int:
-        """Takes as much as there is room for, from the front, and returns how much that was."""
+        """Takes as much as there is room for, from the front, and returns how much that was.
+
+        Raises `OutputDiffers` when the bytes before `start` were not those that were expected.
+        """
         skipped = min(max(self._start - self._size, 0), len(data))
         if skipped:
             self._count(data[:skipped])
-            if self._size == self._start:
-                self._start_sha256 = self._hash.hexdigest()
+            if self._size == self._start and self.sha256 != self._start_sha256:
+                raise OutputDiffers(self._start, self._start_sha256)
         taken = skipped
         while taken < len(data):
             written = self._write(data[taken:] if taken else data)

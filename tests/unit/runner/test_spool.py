@@ -12,6 +12,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from runner.errors import OutputDiffers
 from runner.spool import Spool
 
 MAX_BYTES = 100
@@ -69,17 +70,29 @@ def test_a_spool_that_starts_later_hashes_what_came_before_and_keeps_the_rest(
     tmp_path_factory: pytest.TempPathFactory, output: bytes, start: int, cut: int
 ) -> None:
     spool = Spool(
-        tmp_path_factory.mktemp("spool") / "s", max_bytes=MAX_BYTES, segment_bytes=SEGMENT_BYTES, start=start
+        tmp_path_factory.mktemp("spool") / "s",
+        max_bytes=MAX_BYTES,
+        segment_bytes=SEGMENT_BYTES,
+        start=start,
+        start_sha256=hashlib.sha256(output[:start]).hexdigest(),
     )
     for position in range(0, len(output), cut):
         piece = output[position : position + cut]
         assert spool.append(piece) == len(piece)
     assert spool.sha256 == hashlib.sha256(output).hexdigest()
     if start <= len(output):
-        assert spool.start_sha256 == hashlib.sha256(output[:start]).hexdigest()
         assert _everything(spool) == output[start:]
-    else:
-        assert spool.start_sha256 is None
+    spool.remove()
+
+
+def test_other_bytes_than_were_acknowledged_are_refused_before_one_behind_them_is_kept(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=1000, start=3, start_sha256=hashlib.sha256(b"abc").hexdigest())
+    assert spool.append(b"ab") == 2
+    with pytest.raises(OutputDiffers, match="behind byte 3"):
+        spool.append(b"Xdef")
+    assert spool.size == 3
     spool.remove()
 
 
