@@ -1,0 +1,1 @@
+"""Rego policies: checked, loaded into OPA, attached to stacks, evaluated."""

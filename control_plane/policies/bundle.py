@@ -1,0 +1,72 @@
+"""What an OPA holds to decide: the dispatcher, the helpers, every policy; as files to start from, or as changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from control_plane.policies import library
+from control_plane.policies.connection import Connection
+
+_LIBRARY_FOLDER = "interlock"
+_POLICY_FOLDER = "policies"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """`modules` are rendered, by policy id. `sanitizer_key` is the key of `sanitized`."""
+
+    sanitizer_key: str
+    modules: Mapping[str, str]
+
+
+def policy_path(policy_id: str) -> str:
+    """The policy's id within OPA, which is also its file's name at start."""
+    return f"{_POLICY_FOLDER}/{policy_id}.rego"
+
+
+def policy_of(path: str) -> str | None:
+    """The policy's id for a path that OPA names in an error."""
+    folder, _, file = path.rpartition("/")
+    return file.removesuffix(".rego") if folder == _POLICY_FOLDER else None
+
+
+def write(folder: Path, contents: Contents, *, instance: str, token: str) -> None:
+    """The files that OPA starts from. Blocks: 50 ms for 1000 policies."""
+    for path, text in _library_modules().items():
+        _write(folder / path, text)
+    _write(folder / "authz.rego", library.authz())
+    token_sha256 = hashlib.sha256(token.encode()).hexdigest()
+    data = {**_data(contents, instance), "token_sha256": token_sha256}
+    _write(folder / "data.json", json.dumps({"interlock": data}))
+    for policy_id, text in contents.modules.items():
+        _write(folder / policy_path(policy_id), text)
+
+
+async def push(connection: Connection, contents: Contents) -> None:
+    """Make a running OPA hold just this. One policy after the other, each of which it compiles with all before."""
+    modules = {policy_path(policy_id): text for policy_id, text in contents.modules.items()}
+    for path in await connection.policy_paths():
+        if policy_of(path) is not None and path not in modules:
+            await connection.delete_policy(path)
+    await connection.put_data("interlock", _data(contents, connection.instance))
+    for path, text in {**_library_modules(), **modules}.items():
+        await connection.put_policy(path, text)
+
+
+def _library_modules() -> dict[str, str]:
+    texts = {**library.helpers(), "dispatcher.rego": library.dispatcher()}
+    return {f"{_LIBRARY_FOLDER}/{name}": text for name, text in texts.items()}
+
+
+def _data(contents: Contents, instance: str) -> dict[str, Any]:
+    return {"instance": instance, "sanitizer_key": contents.sanitizer_key}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="")

@@ -1,0 +1,89 @@
+"""What the engine decided, with all that a decision's record keeps: inputs, policies with revisions, results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from control_plane.policies.combine import AccessLevel, Denial, Evaluation
+from control_plane.policies.errors import EvaluationFailed
+from control_plane.policies.inputs import Document
+from control_plane.policies.kinds import Kind
+
+
+@dataclass(frozen=True)
+class AccessDecision:
+    """What the caller may do with a stack.
+
+    An admin is not judged, so there are no evaluations. `failure` is set where a policy among many stacks'
+    could not be evaluated: then the level is NONE.
+    """
+
+    level: AccessLevel
+    document: Document
+    evaluations: Sequence[Evaluation] = ()
+    failure: EvaluationFailed | None = None
+
+    def record(self) -> dict[str, Any]:
+        """For the stored decision, as JSON."""
+        return {
+            "level": self.level.name.lower(),
+            "input": self.document,
+            "policies": _policies(Kind.ACCESS, self.evaluations),
+        }
+
+
+@dataclass(frozen=True)
+class TaskDecision:
+    """May the caller run this command on this stack? Without write access the task policies do not count."""
+
+    access: AccessDecision
+    document: Document
+    denials: Sequence[Denial] = ()
+    evaluations: Sequence[Evaluation] = ()
+
+    @property
+    def is_allowed(self) -> bool:
+        return self.access.level is AccessLevel.WRITE and not self.denials
+
+    @property
+    def messages(self) -> list[str]:
+        """Of all policies that deny, sorted, each once."""
+        return sorted({denial.message for denial in self.denials})
+
+    @property
+    def denied_by(self) -> list[str]:
+        """The names of the policies whose messages these are, sorted, each once."""
+        return sorted({denial.policy_name for denial in self.denials})
+
+    @property
+    def is_sample(self) -> bool:
+        """An author asks that this input be kept."""
+        return any(evaluation.is_sample for evaluation in self.evaluations)
+
+    def record(self) -> dict[str, Any]:
+        """For the stored decision, as JSON."""
+        return {
+            "allowed": self.is_allowed,
+            "messages": self.messages,
+            "access": self.access.level.name.lower(),
+            "input": self.document,
+            "policies": [
+                *_policies(Kind.ACCESS, self.access.evaluations),
+                *_policies(Kind.TASK, self.evaluations),
+            ],
+        }
+
+
+def _policies(kind: Kind, evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": kind.value,
+            "id": evaluation.policy.id,
+            "name": evaluation.policy.name,
+            "revision": evaluation.policy.revision,
+            "results": {name: rule.value for name, rule in sorted(evaluation.rules.items())},
+        }
+        for evaluation in evaluations
+    ]

@@ -1,0 +1,264 @@
+"""Policies as the rest of the control plane sees them: check a text, load it, decide. Everything fails closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from control_plane.policies import bundle, combine, rewriting
+from control_plane.policies.combine import AccessLevel, Evaluation, PolicyRef
+from control_plane.policies.compiler import CompiledPolicy, Compiler
+from control_plane.policies.connection import ChangeError, Connection, ConnectionLostError
+from control_plane.policies.decisions import AccessDecision, TaskDecision
+from control_plane.policies.errors import EvaluationFailed, Finding, OpaUnavailable, PolicyRefused
+from control_plane.policies.evaluate import Evaluator, Question
+from control_plane.policies.external_opa import ExternalOpa
+from control_plane.policies.inputs import RequestInfo, SessionInfo, StackInfo, access_input, task_input
+from control_plane.policies.kinds import Kind
+from control_plane.policies.opa import DEFAULT_DEADLINE_S, Opa, SupervisedOpa
+from control_plane.policies.toolchain import Toolchain, find_opa
+
+log = structlog.get_logger(__name__)
+
+# A change waits this long for an OPA that is being started again.
+_CHANGE_TIMEOUT_S = 10.0
+_RETRY_PAUSE_S = 0.05
+_STACKS_PER_QUERY = 100
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """One policy as it is stored. `module` is `CompiledPolicy.module`; `revision` counts its texts from 1."""
+
+    id: str
+    revision: int
+    module: str
+
+
+class PolicyEngine:
+    """One per control plane, on its event loop. It keeps what OPA should hold, and OPA holds that.
+
+    The database comes first: commit a change, then `put` or `remove` it. Between the two, a decision that asks
+    for the new revision waits for it (within the deadline), and is refused if it does not come.
+    """
+
+    def __init__(
+        self, opa: Opa, compiler: Compiler, *, sanitizer_key: str, deadline_s: float = DEFAULT_DEADLINE_S
+    ) -> None:
+        self._opa = opa
+        self._compiler = compiler
+        self._sanitizer_key = sanitizer_key
+        self._deadline_s = deadline_s
+        self._modules: dict[str, str] = {}
+        self._one_change = asyncio.Lock()
+        self._change = asyncio.Event()
+        self._evaluator = Evaluator(
+            opa, deadline_s=deadline_s, change=lambda: self._change, author_line=self._author_line
+        )
+
+    @classmethod
+    def from_environment(
+        cls,
+        *,
+        sanitizer_key: str,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        environment: Mapping[str, str] = os.environ,
+    ) -> PolicyEngine:
+        """With the OPA that INTERLOCK_OPA_URL (and INTERLOCK_OPA_TOKEN) name, else with one of its own.
+
+        Raises:
+            OpaNotFoundError: there is no `opa` command, which checks need in either case.
+            ValueError: INTERLOCK_OPA_URL is no URL.
+        """
+        binary = find_opa(environment)
+        opa: Opa
+        if url := environment.get("INTERLOCK_OPA_URL"):
+            opa = ExternalOpa(url, token=environment.get("INTERLOCK_OPA_TOKEN"), deadline_s=deadline_s)
+        else:
+            opa = SupervisedOpa(binary, deadline_s=deadline_s)
+        return cls(opa, Compiler(Toolchain(binary)), sanitizer_key=sanitizer_key, deadline_s=deadline_s)
+
+    async def start(self, policies: Iterable[LoadedPolicy]) -> None:
+        """Returns when OPA decides with just these.
+
+        Raises:
+            OpaUnavailable: OPA does not start.
+        """
+        self._modules = {policy.id: _rendered(policy) for policy in policies}
+        await self._opa.start(lambda: bundle.Contents(self._sanitizer_key, dict(self._modules)))
+
+    async def stop(self) -> None:
+        await self._opa.stop()
+
+    async def check(self, kind: Kind, text: str, filename: str = "policy.rego") -> CompiledPolicy:
+        """Everything that an upload needs, without changing anything.
+
+        Raises:
+            PolicyRefused: with findings at the author's lines.
+        """
+        return await self._compiler.compile(kind, text, filename)
+
+    async def ensure_available(self) -> None:
+        """To be called before a change is committed, so that it is refused as a whole while OPA is away.
+
+        Raises:
+            OpaUnavailable: OPA does not answer.
+        """
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                connection = await self._opa.connected()
+                if await connection.is_healthy():
+                    return
+                self._opa.suspect(connection)
+        except (TimeoutError, ConnectionLostError):
+            pass
+        raise OpaUnavailable("it is not running")
+
+    async def put(self, policy: LoadedPolicy) -> None:
+        """Load a new policy or revision; every decision that begins after the return uses it.
+
+        Raises:
+            OpaUnavailable: OPA is away; it will hold the policy once it is back.
+            PolicyRefused: OPA cannot compile what `check` let pass; the earlier revision stays.
+        """
+        async with self._one_change:
+            before = self._modules.get(policy.id)
+            module = self._modules[policy.id] = _rendered(policy)
+            path = bundle.policy_path(policy.id)
+            try:
+                await self._apply(lambda connection: connection.put_policy(path, module))
+            except ChangeError as error:
+                log.error("policy.not_loaded", policy_id=policy.id, revision=policy.revision, cause=str(error))
+                if before is None:
+                    del self._modules[policy.id]
+                else:
+                    self._modules[policy.id] = before
+                raise PolicyRefused([Finding("", 0, 0, f"OPA cannot load it: {error}")]) from error
+            self._announce_change()
+        log.info("policy.loaded", policy_id=policy.id, revision=policy.revision)
+
+    async def remove(self, policy_id: str) -> None:
+        """Unload a policy. A decision that still asks for it is refused.
+
+        Raises:
+            OpaUnavailable: OPA is away; it will be without the policy once it is back.
+        """
+        async with self._one_change:
+            self._modules.pop(policy_id, None)
+            path = bundle.policy_path(policy_id)
+            await self._apply(lambda connection: connection.delete_policy(path))
+            self._announce_change()
+        log.info("policy.removed", policy_id=policy_id)
+
+    async def decide_task(
+        self,
+        request: RequestInfo,
+        session: SessionInfo,
+        stack: StackInfo,
+        command: str,
+        *,
+        access: Sequence[PolicyRef],
+        task: Sequence[PolicyRef],
+    ) -> TaskDecision:
+        """Access and task policies together, in one query. Admins skip the access policies only.
+
+        Raises:
+            EvaluationFailed, OpaUnavailable, PoliciesChanged: no decision, so no; see `Evaluator.evaluate`.
+        """
+        document = task_input(request, session, stack, command)
+        access_question = _access_question(request, session, stack, access)
+        try:
+            said_of_access, said_of_task = await self._evaluator.evaluate(
+                [access_question, Question(Kind.TASK, document, task)]
+            )
+            decided = _access_decision(session, access_question, said_of_access)
+            if decided.level is not AccessLevel.WRITE:
+                return TaskDecision(decided, document)
+            return TaskDecision(decided, document, combine.denials(said_of_task), said_of_task)
+        except EvaluationFailed:
+            # Who has no access learns nothing about the stack's task policies.
+            decided = await self.decide_access(request, session, stack, access)
+            if decided.level is not AccessLevel.WRITE:
+                return TaskDecision(decided, document)
+            raise
+
+    async def decide_access(
+        self, request: RequestInfo, session: SessionInfo, stack: StackInfo, attached: Sequence[PolicyRef]
+    ) -> AccessDecision:
+        """Raises as `decide_task`."""
+        question = _access_question(request, session, stack, attached)
+        [said] = await self._evaluator.evaluate([question])
+        return _access_decision(session, question, said)
+
+    async def decide_access_to_all(
+        self,
+        request: RequestInfo,
+        session: SessionInfo,
+        stacks: Sequence[tuple[StackInfo, Sequence[PolicyRef]]],
+    ) -> list[AccessDecision]:
+        """For each stack with its attached policies, in order. One stack's failure hides that stack only.
+
+        Raises:
+            OpaUnavailable, PoliciesChanged: as `decide_task`.
+        """
+        questions = [_access_question(request, session, stack, attached) for stack, attached in stacks]
+        decisions = []
+        for start in range(0, len(questions), _STACKS_PER_QUERY):
+            some = questions[start : start + _STACKS_PER_QUERY]
+            said = await self._evaluator.evaluate_each(some)
+            decisions += [_access_or_hidden(session, *pair) for pair in zip(some, said, strict=True)]
+        return decisions
+
+    async def _apply(self, change: Callable[[Connection], Awaitable[None]]) -> None:
+        """Through restarts of OPA: whichever is current in the end has the change."""
+        cause = "it is not running"
+        try:
+            async with asyncio.timeout(_CHANGE_TIMEOUT_S):
+                while True:
+                    connection = await self._opa.connected()
+                    try:
+                        return await change(connection)
+                    except ConnectionLostError as error:
+                        cause = str(error)
+                        self._opa.suspect(connection)
+                        await asyncio.sleep(_RETRY_PAUSE_S)
+        except TimeoutError as error:
+            raise OpaUnavailable(cause) from error
+
+    def _announce_change(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _author_line(self, policy_id: str, line: int) -> int:
+        return rewriting.author_line(self._modules.get(policy_id, ""), line)
+
+
+def _rendered(policy: LoadedPolicy) -> str:
+    return rewriting.render(policy.module, policy.id, policy.revision)
+
+
+def _access_question(
+    request: RequestInfo, session: SessionInfo, stack: StackInfo, attached: Sequence[PolicyRef]
+) -> Question:
+    return Question(Kind.ACCESS, access_input(request, session, stack), () if session.admin else attached)
+
+
+def _access_decision(session: SessionInfo, question: Question, said: Sequence[Evaluation]) -> AccessDecision:
+    level = AccessLevel.WRITE if session.admin else combine.access_level(said)
+    return AccessDecision(level, question.document, said)
+
+
+def _access_or_hidden(
+    session: SessionInfo, question: Question, said: Sequence[Evaluation] | EvaluationFailed
+) -> AccessDecision:
+    try:
+        if isinstance(said, EvaluationFailed):
+            raise said
+        return _access_decision(session, question, said)
+    except EvaluationFailed as failure:
+        log.warning("policy.hides_stack", policy_id=failure.policy_id, cause=failure.cause)
+        return AccessDecision(AccessLevel.NONE, question.document, failure=failure)

@@ -1,0 +1,107 @@
+"""What goes wrong with policies, each with what its google.rpc.Status needs. Every one of them means "no"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+from google.rpc import error_details_pb2
+
+from control_plane.errors import DomainError, Unavailable
+from interlock.v1 import errors_pb2
+from interlock.v1.errors_pb2 import ErrorReason
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a text; line and column count from 1, 0 where they are not known."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class PolicyRefused(DomainError):
+    """The text does not parse, type-check or keep to what a policy may use. Nothing was changed."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = ErrorReason.ERROR_REASON_POLICY_REFUSED
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        details = errors_pb2.PolicyRefused(
+            findings=[
+                errors_pb2.PolicyFinding(
+                    file=finding.file,
+                    line=finding.line,
+                    column=finding.column,
+                    message=finding.message,
+                    hint=finding.hint,
+                )
+                for finding in self.findings
+            ]
+        )
+        super().__init__("\n".join(map(str, self.findings)), details=[details])
+
+
+class EvaluationFailed(DomainError):
+    """A policy could not be evaluated, so the answer is no; `policy_id` is None where it is not known."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = ErrorReason.ERROR_REASON_POLICY_FAILED
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        policy_id: str | None = None,
+        policy_name: str | None = None,
+        decision_id: str = "",
+    ) -> None:
+        self.cause = cause
+        self.policy_id = policy_id
+        self.policy_name = policy_name
+        subject = f"policy {policy_name!r}" if policy_name else "a policy"
+        details = errors_pb2.PolicyFailure(
+            policy_id=policy_id or "", policy_name=policy_name or "", cause=cause, decision_id=decision_id
+        )
+        super().__init__(f"{subject} could not be evaluated, so the answer is no: {cause}", details=[details])
+
+    def recorded_as(self, decision_id: str) -> EvaluationFailed:
+        """The same failure, with the decision under which it was stored."""
+        return EvaluationFailed(
+            self.cause, policy_id=self.policy_id, policy_name=self.policy_name, decision_id=decision_id
+        )
+
+
+class OpaUnavailable(Unavailable):
+    """OPA does not answer in time, so the answer is no."""
+
+    reason = ErrorReason.ERROR_REASON_POLICY_ENGINE_UNAVAILABLE
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+        super().__init__(f"the policy engine does not answer, so the answer is no: {cause}")
+
+
+class PoliciesChanged(DomainError):
+    """OPA holds a newer revision than the caller asked for: read what is attached again, and repeat."""
+
+    code = grpc.StatusCode.ABORTED
+    reason = ErrorReason.ERROR_REASON_CHANGED_MEANWHILE
+
+    def __init__(self, policy_id: str) -> None:
+        self.policy_id = policy_id
+        super().__init__(
+            f"policy {policy_id!r} was changed meanwhile; try again",
+            details=[
+                error_details_pb2.ResourceInfo(resource_type="interlock.v1.Policy", resource_name=policy_id),
+            ],
+        )

@@ -1,0 +1,83 @@
+"""An OPA that runs elsewhere: filled over its API, and again after it was restarted empty."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from urllib.parse import urlsplit
+
+import structlog
+
+from control_plane.policies import bundle
+from control_plane.policies.connection import ChangeError, Connection, ConnectionLostError
+from control_plane.policies.errors import OpaUnavailable
+from control_plane.policies.opa import DEFAULT_DEADLINE_S, ContentsSource
+
+log = structlog.get_logger(__name__)
+
+_START_TIMEOUT_S = 600.0
+_PAUSE_S = 0.5
+
+
+class ExternalOpa:
+    """INTERLOCK_OPA_URL. Replicas of one installation may share it; two installations may not.
+
+    It compiles everything anew for each policy that it does not hold yet: minutes for the first 1000.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None, deadline_s: float = DEFAULT_DEADLINE_S) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+            raise ValueError(f"INTERLOCK_OPA_URL must be http(s)://HOST[:PORT], not {url!r}")
+        self._address = (parts.hostname, parts.port or 8181, parts.scheme == "https")
+        self._token = token
+        self._deadline_s = deadline_s
+        self._connected: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._is_suspect = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._last_problem = "no answer"
+
+    async def start(self, contents: ContentsSource) -> None:
+        self._keeper = asyncio.create_task(self._keep_filled(contents), name="opa-keeper")
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await self.connected()
+        except TimeoutError as error:
+            await self.stop()
+            raise OpaUnavailable(self._last_problem) from error
+
+    async def stop(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
+
+    async def connected(self) -> Connection:
+        return await asyncio.shield(self._connected)
+
+    def suspect(self, connection: Connection) -> None:  # noqa: ARG002 - the protocol's
+        self._is_suspect.set()
+
+    async def _keep_filled(self, contents: ContentsSource) -> None:
+        host, port, is_tls = self._address
+        # All replicas of an installation come to the same instance, since they share the key.
+        instance = hashlib.sha256(f"instance {contents().sanitizer_key}".encode()).hexdigest()[:32]
+        connection = Connection(
+            host, port, token=self._token, instance=instance, deadline_s=self._deadline_s, is_tls=is_tls
+        )
+        async with connection:
+            while True:
+                self._is_suspect.clear()
+                try:
+                    await bundle.push(connection, contents())
+                except (ConnectionLostError, ChangeError, TimeoutError) as error:
+                    self._last_problem = str(error)
+                    log.warning("opa.not_filled", host=host, port=port, problem=str(error))
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                if not self._connected.done():
+                    log.info("opa.filled", host=host, port=port)
+                    self._connected.set_result(connection)
+                await self._is_suspect.wait()

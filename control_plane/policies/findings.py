@@ -1,0 +1,97 @@
+"""From OPA's error reports to findings at the author's lines, with a hint where one helps. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from control_plane.policies import library
+from control_plane.policies.errors import Finding
+from control_plane.policies.kinds import Kind
+from control_plane.policies.toolchain import Output
+
+_BUILTIN_HINTS = {
+    "http.send": "policies have no network",
+    "net.lookup_ip_addr": "policies have no network",
+    "json.match_schema": "it could read a schema from the network",
+    "json.verify_schema": "it could read a schema from the network",
+    "opa.runtime": "policies see only their input",
+    "rego.parse_module": "policies see only their input",
+    "time.now_ns": "use input.request.timestamp_ns, so that a decision can be repeated",
+    "trace": "use print",
+}
+
+
+def of_form(text: str, max_bytes: int, file: str) -> list[Finding]:
+    """What is wrong with a text before anything parses it."""
+    if not text.strip():
+        return [Finding(file, 0, 0, "the policy is empty", "begin with `package spacelift`")]
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return [Finding(file, 0, 0, "the policy is not valid UTF-8")]
+    if size > max_bytes:
+        return [Finding(file, 0, 0, f"the policy has {size} bytes; at most {max_bytes} are allowed")]
+    if (index := text.find("\0")) >= 0:
+        before = text[:index]
+        line, column = before.count("\n") + 1, index - before.rfind("\n")
+        return [Finding(file, line, column, "the policy contains a NUL character")]
+    return []
+
+
+def of_output(
+    output: Output, checked_file: str, file: str, *, lines: int | None = None, kind: Kind | None = None
+) -> list[Finding]:
+    """The errors of a failed command that concern `checked_file`; never empty.
+
+    Errors past `lines` or in another file are about what was added to the author's text: they have no line.
+    """
+    report = output.report()
+    errors: list[dict[str, Any]] = report.get("errors", []) if isinstance(report, dict) else []
+    found: dict[Finding, None] = {}
+    elsewhere = []
+    for error in errors:
+        if kind is not None and error["message"] == f"undefined schema: schema.{kind.value}":
+            continue  # an annotation for language servers; the kind's schema is what was checked against
+        location = error.get("location") or {}
+        line = location.get("row", 0)
+        if location.get("file") != checked_file or (lines is not None and line > lines):
+            elsewhere.append(error["message"])
+            continue
+        message, hint = _explained(error)
+        found[Finding(file, line, location.get("col", 0) if line else 0, message, hint)] = None
+    if found:
+        return sorted(found, key=lambda finding: (finding.line, finding.column))
+    if errors and not elsewhere:
+        return []
+    first = elsewhere[0] if elsewhere else output.text.strip().splitlines()[-1:] or ["OPA gave no reason"]
+    return [Finding(file, 0, 0, first if isinstance(first, str) else first[0])]
+
+
+def _explained(error: dict[str, Any]) -> tuple[str, str]:
+    message: str = error["message"]
+    details = error.get("details") or {}
+    if message.startswith("undefined function "):
+        name = message.removeprefix("undefined function ")
+        if name in _BUILTIN_HINTS:
+            return f"the built-in function {name} is not available to policies", _BUILTIN_HINTS[name]
+        return message, nearest(name, library.allowed_builtins())
+    if "ref" in details and "oneOf" in details:
+        path = ".".join(str(term["value"]) for term in details["ref"])
+        name = str(details["ref"][details["pos"]]["value"])
+        known = [str(value) for value in details["oneOf"]]
+        return f"undefined field {name!r} in {path}", nearest(name, known) or f"one of: {', '.join(known)}"
+    if message == "match error" and "a" in details and "b" in details:
+        left, right = (_type_name(details[side]) for side in ("a", "b"))
+        return f"match error: {left} on the left never equals {right} on the right", ""
+    return message, ""
+
+
+def nearest(name: str, known: Any) -> str:
+    """`did you mean …?` where a known name is near, else nothing."""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def _type_name(rego_type: dict[str, Any]) -> str:
+    return str(rego_type.get("type", "any"))

@@ -1,0 +1,92 @@
+"""What Interlock itself asks of a module, beyond what OPA checks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from control_plane.policies.errors import Finding
+from control_plane.policies.findings import nearest
+from control_plane.policies.kinds import Kind
+from control_plane.policies.rewriting import RESERVED_PREFIX, is_own_reference
+from control_plane.policies.syntax import Module, Node, Position, import_name, rule_name
+
+_RESERVED_PACKAGES = ("interlock", "system")
+_LITERALS = {"boolean", "string", "number", "null", "object", "array", "set"}
+
+
+def findings(module: Module, kind: Kind, file: str) -> list[Finding]:
+    """All that is wrong: the package, the names, what it reads, the shape of the rules that count."""
+    found = [
+        Finding(file, position.line, position.column, message, hint)
+        for check in (_package, _reserved_names, _foreign_data, _remote_schemas)
+        for position, message, hint in check(module)
+    ]
+    found += [
+        Finding(file, position.line, position.column, message, hint)
+        for position, message, hint in _rules_of_kind(module, kind)
+    ]
+    return sorted(dict.fromkeys(found), key=lambda finding: (finding.line, finding.column))
+
+
+def _package(module: Module) -> Iterator[tuple[Position, str, str]]:
+    if module.package[0] in _RESERVED_PACKAGES:
+        problem = f"the package {'.'.join(module.package)} is reserved"
+        yield Position.of(module.tree["package"]), problem, "use `package spacelift`"
+
+
+def _reserved_names(module: Module) -> Iterator[tuple[Position, str, str]]:
+    named = [(rule_name(rule), rule) for rule in module.rules]
+    named += [(import_name(node), node) for node in module.imports]
+    for name, node in named:
+        if name.startswith(RESERVED_PREFIX):
+            problem = f"names that begin with {RESERVED_PREFIX} are reserved"
+            yield Position.of(node), problem, "choose another name"
+
+
+def _foreign_data(module: Module) -> Iterator[tuple[Position, str, str]]:
+    """A policy sees its input and its own package; `data` in any other use could reach another's."""
+    own = {
+        id(node["value"][0])
+        for node in module.nodes()
+        if node.get("type") == "ref" and is_own_reference(module, node["value"])
+    }
+    for node in module.nodes():
+        if node.get("type") == "var" and node["value"] == "data" and id(node) not in own:
+            yield Position.of(node), "a policy cannot read `data` outside of its own package", "use `input`"
+
+
+def _remote_schemas(module: Module) -> Iterator[tuple[Position, str, str]]:
+    """An annotation's inline schema could make OPA read a file or an address."""
+    waiting: list[Node] = list(module.tree.get("annotations") or [])
+    for annotation in waiting:
+        for schema in annotation.get("schemas") or []:
+            if "definition" in schema and "$ref" in str(schema["definition"]):
+                yield Position.of(annotation), "an inline schema cannot have a `$ref`", "write it out"
+
+
+def _rules_of_kind(module: Module, kind: Kind) -> Iterator[tuple[Position, str, str]]:
+    defined = {rule_name(rule) for rule in module.rules}
+    if not defined & kind.rules:
+        names = " or ".join(f"`{name}`" for name in sorted(kind.rules))
+        guesses = (nearest(name, kind.rules) for name in sorted(defined))
+        hint = next((guess for guess in guesses if guess), "")
+        yield Position.of(module.tree["package"]), f"a policy of kind {kind.value} must define {names}", hint
+    for rule in module.rules:
+        if rule_name(rule) not in kind.rules:
+            continue
+        if shape := _wrong_shape(rule, kind):
+            yield Position.of(rule), f"`{rule_name(rule)}` must be {shape}", ""
+
+
+def _wrong_shape(rule: Node, kind: Kind) -> str:
+    """What the rule should be, where its head shows that it never is that."""
+    head = rule["head"]
+    literal = "" if "key" in head else head["value"]["type"]
+    is_single = "args" not in head and len(head["ref"]) == 1
+    match kind:
+        case Kind.TASK:
+            is_right = is_single and literal not in _LITERALS - {"set"}
+            return "" if is_right else 'a set of messages: `deny contains "why" if { … }`'
+        case Kind.ACCESS:
+            is_right = is_single and "key" not in head and literal not in _LITERALS - {"boolean"}
+            return "" if is_right else f"a boolean: `{rule_name(rule)} if {{ … }}`"

@@ -1,0 +1,1 @@
+"""Rego and JSON Schema that ship with Interlock; control_plane/policies/library.py reads them."""
