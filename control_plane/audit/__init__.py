@@ -1,0 +1,1 @@
+"""The audit log: written with each change, sealed into a hash chain."""

@@ -1,0 +1,138 @@
+"""The configuration: read once from the environment, checked whole, then passed on."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_LISTEN = "127.0.0.1:7420"
+_PLAINTEXT_WORDS = "plaintext-is-fine"
+
+
+class ConfigError(Exception):
+    """The environment does not make a configuration; the message names the variable and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """PEM files of the listener. With a client CA, every client must show a certificate of it."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What `python -m control_plane` needs to know. Each field's variable is INTERLOCK_ and its name in capitals."""
+
+    data_dir: Path
+    # host:port (port 0: any free one) or unix:///path.
+    listen: str
+    database_url: str
+    # 64 hex digits; empty: the file master.key in data_dir.
+    master_key: str
+    # An OPA that somebody else runs; empty: one of our own, supervised.
+    opa_url: str
+    opa_token: str
+    # The path of OPA's binary; empty: PATH, then the project's cache.
+    opa: str
+    tls: Tls | None
+    # Where the first admin key is written instead of standard error.
+    first_key_file: Path | None
+    # Transports for git sources besides https and ssh: "http", "file".
+    git_allow: frozenset[str]
+    max_upload_bytes: int
+    # How long a runner may be away before its runs that have not passed their gate fail.
+    runner_lease_s: float
+    # Log lines as JSON rather than for people.
+    json_logs: bool
+
+    @property
+    def is_unix(self) -> bool:
+        return self.listen.startswith("unix:")
+
+
+def read(environment: Mapping[str, str], *, is_terminal: bool) -> Config:
+    """
+    Raises:
+        ConfigError: a variable does not fit, or a listener that others can reach has no TLS.
+    """
+    data_dir = Path(environment.get("INTERLOCK_DATA_DIR") or "~/.local/share/interlock/server").expanduser()
+    listen = environment.get("INTERLOCK_LISTEN") or DEFAULT_LISTEN
+    tls = _tls(environment)
+    if tls is None and not _is_local(listen) and environment.get("INTERLOCK_INSECURE") != _PLAINTEXT_WORDS:
+        raise ConfigError(
+            f"INTERLOCK_LISTEN={listen} can be reached by others, and there is no TLS: set INTERLOCK_TLS_CERTIFICATE "
+            f"and INTERLOCK_TLS_KEY, or, where something else encrypts, INTERLOCK_INSECURE={_PLAINTEXT_WORDS}"
+        )
+    first_key_file = environment.get("INTERLOCK_FIRST_KEY_FILE")
+    return Config(
+        data_dir=data_dir,
+        listen=listen,
+        database_url=environment.get("INTERLOCK_DATABASE_URL") or f"sqlite:///{data_dir}/interlock.db",
+        master_key=environment.get("INTERLOCK_MASTER_KEY", ""),
+        opa_url=environment.get("INTERLOCK_OPA_URL", ""),
+        opa_token=environment.get("INTERLOCK_OPA_TOKEN", ""),
+        opa=environment.get("INTERLOCK_OPA", ""),
+        tls=tls,
+        first_key_file=Path(first_key_file) if first_key_file else None,
+        git_allow=_git_allow(environment.get("INTERLOCK_GIT_ALLOW", "")),
+        max_upload_bytes=int(_number(environment, "INTERLOCK_MAX_UPLOAD_BYTES", 256 << 20)),
+        runner_lease_s=_number(environment, "INTERLOCK_RUNNER_LEASE_S", 30.0),
+        json_logs=environment.get("INTERLOCK_LOG", "text" if is_terminal else "json") == "json",
+    )
+
+
+def _tls(environment: Mapping[str, str]) -> Tls | None:
+    certificate = environment.get("INTERLOCK_TLS_CERTIFICATE")
+    key = environment.get("INTERLOCK_TLS_KEY")
+    client_ca = environment.get("INTERLOCK_TLS_CLIENT_CA")
+    if not certificate and not key:
+        if client_ca:
+            raise ConfigError("INTERLOCK_TLS_CLIENT_CA needs INTERLOCK_TLS_CERTIFICATE and INTERLOCK_TLS_KEY")
+        return None
+    if not certificate or not key:
+        raise ConfigError("INTERLOCK_TLS_CERTIFICATE and INTERLOCK_TLS_KEY go together; one of them is missing")
+    paths = {"certificate": Path(certificate), "key": Path(key)}
+    for path in [*paths.values(), *([Path(client_ca)] if client_ca else [])]:
+        if not path.is_file():
+            raise ConfigError(f"the TLS file {path} is not there")
+    return Tls(**paths, client_ca=Path(client_ca) if client_ca else None)
+
+
+def _is_local(listen: str) -> bool:
+    """Nobody on another machine can reach it."""
+    if listen.startswith("unix:"):
+        return True
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"INTERLOCK_LISTEN={listen} is neither host:port nor unix:///path")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _git_allow(text: str) -> frozenset[str]:
+    allowed = frozenset(word.strip() for word in text.split(",") if word.strip())
+    if unknown := allowed - {"http", "file"}:
+        raise ConfigError(f"INTERLOCK_GIT_ALLOW knows http and file, not {', '.join(sorted(unknown))}")
+    return allowed
+
+
+def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name)
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}={text} is not a number") from error
+    if number <= 0:
+        raise ConfigError(f"{name}={text} must be more than 0")
+    return number

@@ -1,0 +1,1 @@
+"""Pools, their tokens and their runners."""

@@ -1,0 +1,1 @@
+"""Runs: states, queue, slot, gate, output and watchers."""

@@ -1,0 +1,106 @@
+"""Assignments in the database: one attempt to run one run, with its sealed job while it lasts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from control_plane import clock, ids
+from control_plane.keys import Sealer
+from control_plane.runs.errors import FencedOut
+from control_plane.runs.states import RunState
+from control_plane.storage.tables import assignments, runs
+from interlock.v1 import runner_service_pb2 as rpc
+
+_INSERT = sa.insert(assignments)
+_ACCEPT = (
+    sa.update(assignments)
+    .where(assignments.c.id == sa.bindparam("assignment_id"), assignments.c.accepted_at.is_(None))
+    .values(accepted_at=sa.bindparam("now"))
+)
+# The job goes with the assignment's end: secrets are kept no longer than a restarted runner could need them.
+_END = (
+    sa.update(assignments)
+    .where(assignments.c.id == sa.bindparam("assignment_id"))
+    .values(ended_at=sa.bindparam("now"), job_sealed=None)
+)
+_CURRENT = (
+    sa.select(runs)
+    .where(
+        runs.c.id == sa.bindparam("run_id"),
+        runs.c.assignment_id == sa.bindparam("assignment_id"),
+        runs.c.fence == sa.bindparam("fence"),
+        runs.c.runner_id == sa.bindparam("runner_id"),
+    )
+    .with_for_update()
+)
+_FIND = sa.select(assignments).where(assignments.c.id == sa.bindparam("assignment_id"))
+
+
+def insert(
+    connection: sa.Connection,
+    run: sa.Row[Any],
+    *,
+    fence: int,
+    runner_id: str,
+    pool_id: str,
+    boot_id: str,
+    job: rpc.Job,
+    sealer: Sealer,
+) -> rpc.AssignmentRef:
+    """Records that `run` was given to a runner, with its job."""
+    assignment_id = ids.new_id("asg")
+    connection.execute(
+        _INSERT,
+        {
+            "id": assignment_id,
+            "run_id": run.id,
+            "stack_id": run.stack_id,
+            "runner_id": runner_id,
+            "pool_id": pool_id,
+            "fence": fence,
+            "boot_id": boot_id,
+            "job_sealed": sealer.seal(job.SerializeToString(), context=f"assignment/{assignment_id}"),
+            "assigned_at": clock.now_us(),
+        },
+    )
+    return rpc.AssignmentRef(run_id=run.id, assignment_id=assignment_id, fencing_token=fence)
+
+
+def current(connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: str) -> sa.Row[Any]:
+    """The run of this assignment.
+
+    Raises:
+        FencedOut: the run is not active, or the assignment, the fencing token or the runner is another.
+    """
+    run = connection.execute(
+        _CURRENT,
+        {
+            "run_id": ref.run_id,
+            "assignment_id": ref.assignment_id,
+            "fence": ref.fencing_token,
+            "runner_id": runner_id,
+        },
+    ).one_or_none()
+    if run is None or not RunState(run.state).is_active:
+        raise FencedOut(ref.run_id, ref.assignment_id)
+    return run
+
+
+def find(connection: sa.Connection, assignment_id: str) -> sa.Row[Any] | None:
+    return connection.execute(_FIND, {"assignment_id": assignment_id}).one_or_none()
+
+
+def accept(connection: sa.Connection, assignment_id: str) -> bool:
+    """Notes that the runner has it in its journal. False where that was noted before."""
+    return connection.execute(_ACCEPT, {"assignment_id": assignment_id, "now": clock.now_us()}).rowcount == 1
+
+
+def end(connection: sa.Connection, assignment_id: str) -> None:
+    connection.execute(_END, {"assignment_id": assignment_id, "now": clock.now_us()})
+
+
+def open_job(assignment: sa.Row[Any], sealer: Sealer) -> rpc.Job:
+    """The job as it was given out."""
+    return rpc.Job.FromString(sealer.open(assignment.job_sealed, context=f"assignment/{assignment.id}"))

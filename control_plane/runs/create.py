@@ -1,0 +1,159 @@
+"""CreateTask: the decision first, outside any transaction; then one transaction, which checks that what was judged
+still stands and records run, decision and audit event together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from control_plane import clock, ids
+from control_plane.audit import events
+from control_plane.identity.principal import Principal
+from control_plane.policies import records
+from control_plane.policies.records import Judgement
+from control_plane.runs import messages, store
+from control_plane.runs.errors import ChangedMeanwhile
+from control_plane.runs.notices import Notices
+from control_plane.runs.queries import Queries
+from control_plane.stacks import snapshot
+from control_plane.stacks.errors import StackLocked
+from control_plane.stacks.pinning import PinnedSource, SourcePins
+from control_plane.stacks.snapshot import StackSnapshot
+from control_plane.storage import requests
+from control_plane.storage.database import Database
+from interlock.v1 import run_pb2
+from interlock.v1 import run_service_pb2 as rpc
+
+_METHOD = "CreateTask"
+_ATTEMPTS = 4
+
+
+class TaskGuard(Protocol):
+    """Access and task policies, asked together."""
+
+    async def judge_task(self, principal: Principal, stack: StackSnapshot, command: str) -> Judgement:
+        """Returns where the task is allowed. Denials and failures are recorded.
+
+        Raises:
+            NotFound, NotAllowed: access policies.
+            TaskDenied: task policies.
+            EvaluationFailed, OpaUnavailable: no answer, so no.
+        """
+
+
+class TaskCreation:
+    """Creates tasks."""
+
+    def __init__(
+        self, db: Database, guard: TaskGuard, pins: SourcePins, queries: Queries, notices: Notices
+    ) -> None:
+        self._db = db
+        self._guard = guard
+        self._pins = pins
+        self._queries = queries
+        self._notices = notices
+
+    async def create(self, principal: Principal, request: rpc.CreateTaskRequest) -> run_pb2.Run:
+        """As RunService.CreateTask says."""
+        for _ in range(_ATTEMPTS):
+            known, stack = await self._db.read(lambda tx: _look(tx, principal, request))
+            if known is not None:
+                return await self._queries.load(known)
+            if stack is None:
+                continue
+            judgement = await self._guard.judge_task(principal, stack, request.command)
+            _require_unlocked(principal, stack)
+            source = await self._pins.pin(stack)
+            task = _Task(principal, request, stack, judgement, source)
+            created = await self._db.write(task.record)
+            if created is not None:
+                self._notices.queue_changed(stack.id)
+                return created
+        raise ChangedMeanwhile(request.stack_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    principal: Principal
+    request: rpc.CreateTaskRequest
+    stack: StackSnapshot
+    judgement: Judgement
+    source: PinnedSource
+
+    def record(self, connection: sa.Connection) -> run_pb2.Run | None:
+        """One transaction. None where what was judged does not stand any more: judge again."""
+        known = requests.find(connection, self.principal.id, _METHOD, self.request.request_id, self.request)
+        if known is not None:
+            return _stored(connection, known)
+        if snapshot.version_of(connection, self.stack.id) != self.stack.version:
+            return None
+        if records.policies_version(connection) != self.judgement.policies_version:
+            return None
+        run_id = ids.new_id("run")
+        self._insert(connection, run_id)
+        records.insert(connection, self.judgement.record, run_id=run_id)
+        events.record(
+            connection,
+            self.principal,
+            "task.created",
+            "run",
+            run_id,
+            stack_id=self.stack.id,
+            details={
+                "command": self.request.command,
+                "decision_id": self.judgement.record.id,
+                "skip_initialization": self.request.skip_initialization,
+            },
+        )
+        requests.remember(
+            connection, self.principal.id, _METHOD, self.request.request_id, self.request, run_id
+        )
+        return _stored(connection, run_id)
+
+    def _insert(self, connection: sa.Connection, run_id: str) -> None:
+        now = clock.now_us()
+        store.insert_queued(
+            connection,
+            {
+                "id": run_id,
+                "stack_id": self.stack.id,
+                "type": "TASK",
+                "command": self.request.command,
+                "skip_initialization": self.request.skip_initialization,
+                "creator_id": self.principal.id,
+                "creator_login": self.principal.login,
+                "creator": self.principal.to_caller().SerializeToString(deterministic=True),
+                "pool_id": self.stack.pool.id,
+                "decision_id": self.judgement.record.id,
+                "commit_hash": self.source.commit_hash,
+                "commit_ref": self.source.commit_ref,
+                "source_sha256": self.source.source_sha256,
+                "source_size_bytes": self.source.source_size_bytes,
+                "created_at": now,
+                "updated_at": now,
+            },
+            "allowed by policy",
+        )
+
+
+def _look(
+    connection: sa.Connection, principal: Principal, request: rpc.CreateTaskRequest
+) -> tuple[str | None, StackSnapshot | None]:
+    known = requests.find(connection, principal.id, _METHOD, request.request_id, request)
+    if known is not None:
+        return known, None
+    return None, snapshot.load(connection, request.stack_id)
+
+
+def _stored(connection: sa.Connection, run_id: str) -> run_pb2.Run:
+    row = store.find(connection, run_id)
+    if row is None:
+        raise LookupError(f"{run_id} was recorded and has no row")
+    return messages.to_run(row, history=store.history(connection, run_id))
+
+
+def _require_unlocked(principal: Principal, stack: StackSnapshot) -> None:
+    if stack.lock is not None and stack.is_locked_against(principal.id):
+        raise StackLocked(stack.id, stack.lock.owner, stack.lock.note, stack.lock.locked_at)

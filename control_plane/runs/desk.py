@@ -1,0 +1,159 @@
+"""One assignment's side of a runner's stream: takes its messages in order, off the stream's reader, so that
+a transaction for one run never holds up the output of another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from control_plane import errors
+from control_plane.pools.connections import Connections, HeldRun, RunnerConnection
+from control_plane.runs import progress
+from control_plane.runs.errors import FencedOut, OutputMismatch
+from control_plane.runs.feeds import Feeds
+from control_plane.runs.notices import Notices
+from control_plane.storage.database import Database
+from control_plane.storage.output_files import OutputFiles, OutputGap
+from interlock.v1 import run_pb2
+from interlock.v1 import runner_service_pb2 as rpc
+
+# Messages of one run that wait for their turn; the stream is not read further while they do.
+_MAX_WAITING = 64
+_RETRY_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Desks:
+    """What every desk needs."""
+
+    def __init__(
+        self, db: Database, outputs: OutputFiles, connections: Connections, feeds: Feeds, notices: Notices
+    ) -> None:
+        self.db = db
+        self.outputs = outputs
+        self.connections = connections
+        self.feeds = feeds
+        self.notices = notices
+
+
+class Desk:
+    """Messages of one assignment, on one stream."""
+
+    def __init__(self, desks: Desks, runner: RunnerConnection, ref: rpc.AssignmentRef, held: HeldRun) -> None:
+        self._desks = desks
+        self._runner = runner
+        self._ref = ref
+        self._stack_id = held.stack_id
+        self._waiting: asyncio.Queue[rpc.ConnectRequest] = asyncio.Queue(_MAX_WAITING)
+
+    async def put(self, message: rpc.ConnectRequest) -> None:
+        await self._waiting.put(message)
+
+    async def serve(self) -> None:
+        """Answers until the result is recorded, or cancelled."""
+        output = await self._desks.outputs.open(self._ref.run_id)
+        output.on_durable = self._acknowledge
+        is_over = False
+        while not is_over:
+            message = await self._waiting.get()
+            try:
+                is_over = await self._take(message)
+            except FencedOut as error:
+                self._reject(error, release=True)
+                return
+            except (OutputMismatch, errors.DiskFull) as error:
+                self._reject(error, release=False)
+
+    async def _take(self, message: rpc.ConnectRequest) -> bool:
+        match message.WhichOneof("message"):
+            case "output":
+                await self._append(message.output)
+            case "accepted":
+                await self._write(self._accepted)
+            case "phase" if message.phase.phase == run_pb2.RUN_STATE_INITIALIZING:
+                await self._write(self._initializing)
+            case "phase":
+                await self._write(self._accepted)
+            case "gate":
+                await self._write(self._gate)
+            case "result":
+                return await self._result(message.result)
+        return False
+
+    async def _append(self, report: rpc.OutputReport) -> None:
+        await self._desks.outputs.make_room(self._ref.run_id, len(report.data))
+        try:
+            if self._desks.outputs.append(self._ref.run_id, report.offset, report.data):
+                self._desks.feeds.output_grew(self._ref.run_id)
+        except OutputGap as error:
+            raise OutputMismatch(f"output of {self._ref.run_id}: {error}") from error
+
+    async def _write(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeats a step until the database answers: a report of a runner is never dropped."""
+        while True:
+            try:
+                return await step()
+            except errors.DatabaseUnavailable as error:
+                log.error("runner.report_waits", run_id=self._ref.run_id, error=str(error), retry_s=_RETRY_S)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _accepted(self) -> None:
+        await self._desks.db.write(lambda tx: progress.accepted(tx, self._ref, self._runner.runner_id))
+        self._desks.notices.run_moved(self._ref.run_id)
+
+    async def _initializing(self) -> None:
+        await self._desks.db.write(lambda tx: progress.initializing(tx, self._ref, self._runner.runner_id))
+        self._desks.notices.run_moved(self._ref.run_id)
+
+    async def _gate(self) -> None:
+        gate = await self._desks.db.write(lambda tx: progress.ask_gate(tx, self._ref, self._runner.runner_id))
+        answer = rpc.GateAnswer(assignment=self._ref, go=gate.go, reason=gate.reason)
+        self._runner.send(rpc.ConnectResponse(gate=answer))
+        if gate.moved:
+            log.info("run.gate_opened", run_id=self._ref.run_id, runner_id=self._runner.runner_id)
+            self._desks.notices.run_moved(self._ref.run_id)
+
+    async def _result(self, report: rpc.RunResult) -> bool:
+        outputs = self._desks.outputs
+        await outputs.flush(self._ref.run_id)
+        output = await outputs.open(self._ref.run_id)
+        if (output.durable_bytes, output.durable_sha256) != (report.output_size_bytes, report.output_sha256):
+            raise OutputMismatch(
+                f"the result speaks of {report.output_size_bytes} bytes of output with SHA-256 {report.output_sha256}; "
+                f"stored are {output.durable_bytes} with {output.durable_sha256}"
+            )
+        await self._write(lambda: self._record(report))
+        output.on_durable = None
+        outputs.release(self._ref.run_id)
+        return True
+
+    async def _record(self, report: rpc.RunResult) -> None:
+        after = await self._desks.db.write(lambda tx: progress.result(tx, report, self._runner.runner_id))
+        log.info("run.ended", run_id=self._ref.run_id, state=after.value)
+        self._runner.send(rpc.ConnectResponse(result_ack=rpc.ResultAck(assignment=self._ref)))
+        self._desks.notices.run_moved(self._ref.run_id)
+        self._desks.notices.queue_changed(self._stack_id)
+        self._desks.connections.freed(self._runner, self._ref.assignment_id)
+
+    def _acknowledge(self) -> None:
+        output = self._desks.outputs.opened(self._ref.run_id)
+        if output is not None:
+            ack = rpc.OutputAck(assignment=self._ref, acknowledged_offset=output.durable_bytes)
+            self._runner.send(rpc.ConnectResponse(output_ack=ack))
+
+    def _reject(self, error: errors.DomainError, *, release: bool) -> None:
+        output = self._desks.outputs.opened(self._ref.run_id)
+        log.warning("runner.report_rejected", run_id=self._ref.run_id, error=error.message)
+        rejected = rpc.Rejected(
+            assignment=self._ref,
+            reason=errors.reason_name(error.reason),
+            message=error.message,
+            acknowledged_offset=output.size_bytes if output else 0,
+            release=release,
+        )
+        self._runner.send(rpc.ConnectResponse(rejected=rejected))
+        if release:
+            self._desks.connections.freed(self._runner, self._ref.assignment_id)

@@ -1,0 +1,78 @@
+"""What may be wrong with a call about a run."""
+
+from __future__ import annotations
+
+import grpc
+from google.rpc import error_details_pb2
+
+from control_plane.errors import DomainError, Unavailable
+from interlock.v1.errors_pb2 import ErrorReason
+
+
+class WrongState(DomainError):
+    """The run is in a state in which this cannot be done."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = ErrorReason.ERROR_REASON_WRONG_STATE
+
+    def __init__(self, run_id: str, message: str) -> None:
+        failure = error_details_pb2.PreconditionFailure.Violation(
+            type="RUN_STATE", subject=run_id, description=message
+        )
+        super().__init__(message, details=[error_details_pb2.PreconditionFailure(violations=[failure])])
+
+
+class ChangedMeanwhile(DomainError):
+    code = grpc.StatusCode.ABORTED
+    reason = ErrorReason.ERROR_REASON_CHANGED_MEANWHILE
+
+    def __init__(self, stack_id: str) -> None:
+        super().__init__(
+            f"stack {stack_id!r}, its lock or its policies kept changing while the task was judged; "
+            "nothing was created, try again"
+        )
+
+
+class OffsetPastEnd(DomainError):
+    code = grpc.StatusCode.OUT_OF_RANGE
+    reason = ErrorReason.ERROR_REASON_OFFSET_PAST_END
+
+    def __init__(self, offset: int, size: int) -> None:
+        super().__init__(f"output_offset {offset} is past the end: {size} bytes are stored")
+
+
+class FencedOut(DomainError):
+    """An assignment that is not current: another's, an older one, or one that is over."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = ErrorReason.ERROR_REASON_FENCED_OUT
+
+    def __init__(self, run_id: str, assignment_id: str) -> None:
+        super().__init__(
+            f"assignment {assignment_id!r} of run {run_id!r} is not current; what it reports changes nothing"
+        )
+
+
+class OutputMismatch(DomainError):
+    """Output does not continue what is stored."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = ErrorReason.ERROR_REASON_OUTPUT_MISMATCH
+
+
+class ProtocolVersion(DomainError):
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = ErrorReason.ERROR_REASON_PROTOCOL_VERSION
+
+    def __init__(self, theirs: int, ours: int) -> None:
+        older = "runner" if theirs < ours else "control plane"
+        super().__init__(
+            f"the runner speaks protocol {theirs}, this control plane {ours}; upgrade the {older}"
+        )
+
+
+class ShuttingDown(Unavailable):
+    reason = ErrorReason.ERROR_REASON_SHUTTING_DOWN
+
+    def __init__(self) -> None:
+        super().__init__("this server is shutting down; connect again and go on from the offset you have")

@@ -1,0 +1,121 @@
+"""What watchers wait on: one feed per watched run. A feed holds no events, only the knowledge that something
+changed; each watcher reads the record and the stored output from where it stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from interlock.v1 import run_pb2, run_service_pb2
+
+# Pieces of output kept serialised per run: watchers who follow closely stand at one of the last few.
+_SERIALISED_PIECES = 4
+
+
+class Feed:
+    """Changes of one run. The run itself is read once per change, however many watch."""
+
+    def __init__(self, load: Callable[[], Awaitable[run_pb2.Run]]) -> None:
+        self._load = load
+        self._changed = asyncio.Event()
+        self._loading: asyncio.Future[run_pb2.Run] | None = None
+        self._serialised: dict[int, bytes] = {}
+        self.version = 0
+        self.watchers = 0
+
+    def run_changed(self) -> None:
+        """The run's record changed."""
+        self.version += 1
+        self._loading = None
+        self.output_grew()
+
+    def output_grew(self) -> None:
+        """There is more output. Wakes everybody who waits."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def change(self) -> asyncio.Event:
+        """Set at the next change. Take it before looking at the state, then wait on it."""
+        return self._changed
+
+    async def run(self) -> tuple[int, run_pb2.Run]:
+        """The run as of the newest change, and the version that it stands for."""
+        while True:
+            version = self.version
+            if self._loading is None:
+                self._loading = asyncio.ensure_future(self._load())
+            loading = self._loading
+            try:
+                loaded = await asyncio.shield(loading)
+            except BaseException:
+                if self._loading is loading:
+                    self._loading = None
+                raise
+            if version == self.version:
+                return version, loaded
+
+    def serialised(self, offset: int, data: bytes) -> bytes:
+        """A piece of output as a WatchRunResponse on the wire, made once for all watchers who stand at the same place."""
+        message = self._serialised.get(offset)
+        if message is None:
+            response = run_service_pb2.WatchRunResponse(
+                output=run_service_pb2.OutputChunk(offset=offset, data=data)
+            )
+            message = response.SerializeToString()
+            if len(self._serialised) >= _SERIALISED_PIECES:
+                del self._serialised[next(iter(self._serialised))]
+            self._serialised[offset] = message
+        return message
+
+
+class Feeds:
+    """The feeds of all runs that somebody watches."""
+
+    def __init__(self) -> None:
+        self._feeds: dict[str, Feed] = {}
+        self._of_stack: dict[str, set[str]] = {}
+
+    @contextmanager
+    def watching(
+        self, run_id: str, stack_id: str, load: Callable[[], Awaitable[run_pb2.Run]]
+    ) -> Iterator[Feed]:
+        """The feed of a run, for as long as one watcher needs it."""
+        feed = self._feeds.get(run_id)
+        if feed is None:
+            feed = self._feeds[run_id] = Feed(load)
+            self._of_stack.setdefault(stack_id, set()).add(run_id)
+        feed.watchers += 1
+        try:
+            yield feed
+        finally:
+            feed.watchers -= 1
+            if feed.watchers == 0:
+                del self._feeds[run_id]
+                siblings = self._of_stack[stack_id]
+                siblings.discard(run_id)
+                if not siblings:
+                    del self._of_stack[stack_id]
+
+    def run_changed(self, run_id: str) -> None:
+        if feed := self._feeds.get(run_id):
+            feed.run_changed()
+
+    def output_grew(self, run_id: str) -> None:
+        if feed := self._feeds.get(run_id):
+            feed.output_grew()
+
+    def stack_changed(self, stack_id: str) -> None:
+        """Why runs of this stack wait may have changed."""
+        for run_id in self._of_stack.get(stack_id, ()):
+            self._feeds[run_id].run_changed()
+
+    def all_changed(self) -> None:
+        """Runners came or went: why runs wait may have changed anywhere."""
+        for feed in self._feeds.values():
+            feed.run_changed()
+
+    def wake_all(self) -> None:
+        """Wakes every watcher, so that it notices that the server is shutting down."""
+        for feed in self._feeds.values():
+            feed.output_grew()

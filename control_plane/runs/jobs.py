@@ -1,0 +1,51 @@
+"""Jobs: a run and its stack as they are at the moment when the slot is taken, in the words of the runner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from control_plane.clock import to_timestamp
+from control_plane.keys import Sealer
+from control_plane.stacks import environment, pinning, snapshot
+from control_plane.storage.tables import pools
+from interlock.v1 import pool_pb2, run_pb2
+from interlock.v1 import runner_service_pb2 as rpc
+
+_CONTAINER = sa.select(pools.c.container).where(pools.c.id == sa.bindparam("pool_id"))
+
+
+class JobBuilder:
+    """Builds jobs inside the scheduler's transaction. They hold secrets in the clear."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def build(self, connection: sa.Connection, run: sa.Row[Any]) -> rpc.Job:
+        """
+        Raises:
+            NotFound: the stack is gone.
+            MasterKeyError: a secret cannot be opened.
+        """
+        stack = snapshot.load(connection, run.stack_id)
+        variables, files = environment.job_environment(connection, self._sealer, stack.id)
+        options = connection.execute(_CONTAINER, {"pool_id": run.pool_id}).scalar_one()
+        return rpc.Job(
+            stack_id=stack.id,
+            stack_name=stack.name,
+            run_type=run_pb2.RunType.Value(f"RUN_TYPE_{run.type}"),
+            command=run.command,
+            skip_initialization=run.skip_initialization,
+            tool=stack.tool,
+            custom_init=stack.custom_init,
+            image=stack.image,
+            pull_policy=stack.pull_policy,
+            hooks=stack.hooks,
+            variables=variables,
+            files=files,
+            source=pinning.job_source(connection, self._sealer, run),
+            container=pool_pb2.ContainerOptions.FromString(options),
+            creator_login=run.creator_login,
+            create_time=to_timestamp(run.created_at),
+        )

@@ -1,0 +1,86 @@
+"""Moving a run through its states, with the audit event of each step; and its end, which frees the slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from control_plane import clock
+from control_plane.audit import events
+from control_plane.identity.principal import SYSTEM, Principal
+from control_plane.runs import assignments, store
+from control_plane.runs.states import RunState
+from interlock.v1 import run_pb2
+
+
+class SlotLost(AssertionError):
+    """A run that should hold its slot does not: a fault in Interlock. The transaction is rolled back."""
+
+
+def advance(
+    connection: sa.Connection,
+    run: sa.Row[Any],
+    after: RunState,
+    reason: str,
+    *,
+    by: Principal = SYSTEM,
+    **columns: object,
+) -> None:
+    """Brings `run`, read with `find_to_move` or `assignments.current`, into the next state; writes the audit event.
+
+    Raises:
+        states.IllegalTransition: the table of states does not allow it.
+        SlotLost: the row is no longer as it was read.
+    """
+    if not store.move(connection, run, after, reason, **columns):
+        raise SlotLost(f"{run.id} was moved from {run.state} meanwhile")
+    details: dict[str, object] = {"from": run.state, "reason": reason}
+    details |= {
+        name: columns[name] for name in ("exit_code", "runner_id", "fence") if columns.get(name) is not None
+    }
+    events.record(
+        connection, by, f"run.{after.value.lower()}", "run", run.id, stack_id=run.stack_id, details=details
+    )
+
+
+def end(
+    connection: sa.Connection,
+    run: sa.Row[Any],
+    after: RunState,
+    reason: str,
+    *,
+    by: Principal = SYSTEM,
+    failure: run_pb2.RunFailure.ValueType = run_pb2.RUN_FAILURE_UNSPECIFIED,
+    **columns: object,
+) -> None:
+    """Brings a run into a final state and, in the same transaction, frees what it held: slot or place in the queue."""
+    before = RunState(run.state)
+    advance(
+        connection,
+        run,
+        after,
+        reason,
+        by=by,
+        failure=failure,
+        finished_at=clock.now_us(),
+        unreachable_since=None,
+        **columns,
+    )
+    if before.is_active:
+        if not store.free_slot(connection, run):
+            raise SlotLost(
+                f"{run.id} does not hold the slot of {run.stack_id} under fencing token {run.fence}"
+            )
+        assignments.end(connection, run.assignment_id)
+    else:
+        store.leave_queue(connection, run.stack_id)
+
+
+def give_back(connection: sa.Connection, run: sa.Row[Any], reason: str) -> None:
+    """Puts a READY run that nobody accepted back into the queue and frees the slot."""
+    advance(connection, run, RunState.QUEUED, reason, runner_id="", assignment_id="", unreachable_since=None)
+    if not store.free_slot(connection, run):
+        raise SlotLost(f"{run.id} does not hold the slot of {run.stack_id} under fencing token {run.fence}")
+    store.join_queue(connection, run.stack_id)
+    assignments.end(connection, run.assignment_id)

@@ -1,0 +1,173 @@
+"""Reading runs: one, many, and why they wait."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from control_plane import clock, errors
+from control_plane.identity.principal import Principal
+from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens
+from control_plane.pools.connections import Connections
+from control_plane.runs import messages, store, waiting
+from control_plane.runs.states import WAITING, RunState
+from control_plane.stacks import snapshot
+from control_plane.stacks.access import Guard
+from control_plane.stacks.snapshot import StackSnapshot
+from control_plane.storage.database import Database
+from control_plane.storage.output_files import OutputFiles
+from control_plane.storage.tables import runs
+from interlock.v1 import caller_pb2, run_pb2
+from interlock.v1 import run_service_pb2 as rpc
+
+# How many rows are looked at for one page before a short page is returned.
+_MAX_SCANNED_PAGES = 20
+
+
+class Queries:
+    """What callers may read of runs."""
+
+    def __init__(
+        self, db: Database, guard: Guard, connections: Connections, outputs: OutputFiles, pages: PageTokens
+    ) -> None:
+        self._db = db
+        self._guard = guard
+        self._connections = connections
+        self._outputs = outputs
+        self._pages = pages
+
+    async def readable_row(self, principal: Principal, run_id: str) -> sa.Row[Any]:
+        """The row of a run. Raises NotFound where it is not there or the caller may not read its stack."""
+        row, stack = await self._db.read(lambda tx: _row_and_stack(tx, run_id))
+        if row is None or stack is None:
+            raise errors.NotFound("run", run_id)
+        await hidden_as_run(self._guard.require_read(principal, stack), run_id)
+        return row
+
+    async def writable_row(self, principal: Principal, run_id: str) -> sa.Row[Any]:
+        """As `readable_row`. Raises NotAllowed where the caller may read but not write."""
+        row, stack = await self._db.read(lambda tx: _row_and_stack(tx, run_id))
+        if row is None or stack is None:
+            raise errors.NotFound("run", run_id)
+        await hidden_as_run(self._guard.require_write(principal, stack), run_id)
+        return row
+
+    async def load(self, run_id: str) -> run_pb2.Run:
+        """The whole message of a run, history and reason for waiting included, without asking who wants it."""
+        return await self._load_with(lambda tx: self._whole(tx, run_id))
+
+    async def list(self, principal: Principal, request: rpc.ListRunsRequest) -> rpc.ListRunsResponse:
+        """One page, newest first, of the stacks that the caller may read."""
+        before_id = self._pages.decode(request)
+        wanted = request.page_size or DEFAULT_PAGE_SIZE
+        filters = _filters(request)
+        found: list[run_pb2.Run] = []
+        may_read: dict[str, bool] = {}
+        for _ in range(_MAX_SCANNED_PAGES):
+            rows = await self._db.read(
+                lambda tx, before=before_id: store.list_page(tx, filters, before, wanted)
+            )
+            await self._learn(principal, {str(row.stack_id) for row in rows} - may_read.keys(), may_read)
+            for row in rows:
+                before_id = row.id
+                if may_read[row.stack_id]:
+                    found.append(self._brief(row))
+                if len(found) == wanted:
+                    break
+            if len(found) == wanted or len(rows) < wanted:
+                is_last = len(found) < wanted
+                return rpc.ListRunsResponse(
+                    runs=found, next_page_token="" if is_last else self._pages.encode(request, before_id)
+                )
+        return rpc.ListRunsResponse(runs=found, next_page_token=self._pages.encode(request, before_id))
+
+    async def _learn(self, principal: Principal, stack_ids: set[str], may_read: dict[str, bool]) -> None:
+        if not stack_ids:
+            return
+        ordered = sorted(stack_ids)
+        stacks = await self._db.read(lambda tx: [snapshot.load_any(tx, stack_id) for stack_id in ordered])
+        answers = await self._guard.readable(principal, stacks)
+        may_read.update(zip(ordered, answers, strict=True))
+
+    async def _load_with(self, unit: Callable[[sa.Connection], tuple[Any, ...]]) -> run_pb2.Run:
+        row, changes, obstacles = await self._db.read(unit)
+        why = None
+        if obstacles is not None:
+            why = waiting.explain(row.id, row.creator_id, self._with_runners(obstacles))
+        return messages.to_run(row, output_size_bytes=self._durable(row), waiting=why, history=changes)
+
+    def _whole(self, connection: sa.Connection, run_id: str) -> tuple[Any, ...]:
+        row = store.find(connection, run_id)
+        if row is None:
+            raise errors.NotFound("run", run_id)
+        obstacles = _obstacles(connection, row) if RunState(row.state) in WAITING else None
+        return row, store.history(connection, run_id), obstacles
+
+    def _with_runners(self, obstacles: waiting.Obstacles) -> waiting.Obstacles:
+        runners = self._connections.of_pool(obstacles.pool_id)
+        return waiting.Obstacles(
+            holder_run_id=obstacles.holder_run_id,
+            queue=obstacles.queue,
+            lock_owner=obstacles.lock_owner,
+            connected_runners=len(runners),
+            free_capacity=sum(runner.free_capacity for runner in runners),
+            pool_id=obstacles.pool_id,
+        )
+
+    def _durable(self, row: sa.Row[Any]) -> int | None:
+        output = self._outputs.opened(row.id)
+        return output.durable_bytes if output and not RunState(row.state).is_final else None
+
+    def _brief(self, row: sa.Row[Any]) -> run_pb2.Run:
+        return messages.to_run(row, output_size_bytes=self._durable(row))
+
+
+async def hidden_as_run(check: Awaitable[None], run_id: str) -> None:
+    """A stack that may not be read hides its runs: NotFound names the run, not the stack."""
+    try:
+        await check
+    except errors.NotFound as error:
+        raise errors.NotFound("run", run_id) from error
+
+
+def _page(
+    filters: Sequence[sa.ColumnElement[bool]], before_id: str, at_most: int, connection: sa.Connection
+) -> Sequence[sa.Row[Any]]:
+    return store.list_page(connection, filters, before_id, at_most)
+
+
+def _row_and_stack(connection: sa.Connection, run_id: str) -> tuple[sa.Row[Any] | None, StackSnapshot | None]:
+    row = store.find(connection, run_id)
+    return row, snapshot.load_any(connection, row.stack_id) if row is not None else None
+
+
+def _obstacles(connection: sa.Connection, row: sa.Row[Any]) -> waiting.Obstacles:
+    slot = store.slot(connection, row.stack_id)
+    lock = store.lock(connection, row.stack_id)
+    return waiting.Obstacles(
+        holder_run_id=slot.holder_run_id,
+        queue=store.queued_of_stack(connection, row.stack_id),
+        lock_owner=caller_pb2.Caller.FromString(lock.lock_owner) if lock.lock_owner_id else None,
+        connected_runners=0,
+        free_capacity=0,
+        pool_id=lock.pool_id,
+    )
+
+
+def _filters(request: rpc.ListRunsRequest) -> Sequence[sa.ColumnElement[bool]]:
+    filters: list[sa.ColumnElement[bool]] = []
+    if request.stack_id:
+        filters.append(runs.c.stack_id == request.stack_id)
+    if request.states:
+        names = [run_pb2.RunState.Name(state).removeprefix("RUN_STATE_") for state in request.states]
+        filters.append(runs.c.state.in_(names))
+    if request.caller_login:
+        filters.append(runs.c.creator_login == request.caller_login)
+    if request.HasField("created_after"):
+        filters.append(runs.c.created_at >= clock.from_timestamp(request.created_after))
+    if request.HasField("created_before"):
+        filters.append(runs.c.created_at < clock.from_timestamp(request.created_before))
+    return filters

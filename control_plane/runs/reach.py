@@ -1,0 +1,124 @@
+"""Runners that went out of reach. Before the gate their runs fail once the lease is over; behind it a run stays
+PERFORMING and keeps its slot, and is shown as unreachable (invariant 3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+
+from control_plane import clock, errors
+from control_plane.pools.connections import Connections
+from control_plane.runs import assignments, moves, store
+from control_plane.runs.notices import Notices
+from control_plane.runs.states import RunState
+from control_plane.storage.database import Database
+from interlock.v1 import run_pb2
+
+DEFAULT_LEASE_S = 30.0
+_RETRY_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Reach:
+    """Leases of runners without a stream. `lease_s`: how long a runner may be away before its runs fail."""
+
+    def __init__(
+        self, db: Database, connections: Connections, notices: Notices, *, lease_s: float = DEFAULT_LEASE_S
+    ) -> None:
+        self._db = db
+        self._connections = connections
+        self._notices = notices
+        self._lease_s = lease_s
+        self._leases: dict[str, asyncio.TimerHandle] = {}
+        self._work: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+
+    async def start(self) -> None:
+        """After a restart no runner is connected yet: every active run's runner gets a whole lease to come back."""
+        active = await self._db.read(store.all_active)
+        for runner_id in {str(run.runner_id) for run in active}:
+            self.lost(runner_id)
+
+    async def serve(self) -> None:
+        """Records who is out of reach and ends leases, until cancelled."""
+        while True:
+            step = await self._work.get()
+            try:
+                await step()
+            except errors.DomainError as error:
+                log.error("reach.step_failed", error=str(error), retry_s=_RETRY_S)
+                await asyncio.sleep(_RETRY_S)
+                self._work.put_nowait(step)
+
+    def lost(self, runner_id: str) -> None:
+        """The runner's stream has ended: its active runs are out of reach, and its lease runs down."""
+        since_us = clock.now_us()
+        self.found(runner_id)
+        loop = asyncio.get_running_loop()
+        self._leases[runner_id] = loop.call_later(
+            self._lease_s, self._work.put_nowait, lambda: self._expire(runner_id)
+        )
+        self._work.put_nowait(lambda: self._mark_unreachable(runner_id, since_us))
+
+    def found(self, runner_id: str) -> None:
+        """The runner is back: its lease no longer runs down."""
+        if lease := self._leases.pop(runner_id, None):
+            lease.cancel()
+
+    async def _mark_unreachable(self, runner_id: str, since_us: int) -> None:
+        if self._connections.of_runner(runner_id) is None:
+            self._notify(await self._db.write(lambda tx: _mark(tx, runner_id, since_us)))
+
+    async def _expire(self, runner_id: str) -> None:
+        self._leases.pop(runner_id, None)
+        if self._connections.of_runner(runner_id) is None:
+            self._notify(await self._db.write(lambda tx: _end_lease(tx, runner_id)))
+
+    def _notify(self, touched: list[sa.Row[Any]]) -> None:
+        for run in touched:
+            self._notices.run_moved(run.id)
+            self._notices.queue_changed(run.stack_id)
+
+
+def give_up(connection: sa.Connection, run: sa.Row[Any], why: str) -> None:
+    """What becomes of a run before its gate whose runner does not have it any more."""
+    if RunState(run.state) is RunState.READY and not _is_accepted(connection, run):
+        moves.give_back(connection, run, why)
+    elif run.stop_requested:
+        moves.end(connection, run, RunState.STOPPED, f"stopped; {why}")
+    else:
+        moves.end(
+            connection,
+            run,
+            RunState.FAILED,
+            f"{why}; the command was not performed",
+            failure=run_pb2.RUN_FAILURE_RUNNER_LOST,
+        )
+
+
+def _is_accepted(connection: sa.Connection, run: sa.Row[Any]) -> bool:
+    assignment = assignments.find(connection, run.assignment_id)
+    return assignment is not None and assignment.accepted_at is not None
+
+
+def _mark(connection: sa.Connection, runner_id: str, since_us: int) -> list[sa.Row[Any]]:
+    touched: list[sa.Row[Any]] = []
+    for run in store.active_of_runner(connection, runner_id):
+        if run.unreachable_since is None:
+            store.update(connection, run.id, unreachable_since=since_us)
+            touched.append(run)
+    return touched
+
+
+def _end_lease(connection: sa.Connection, runner_id: str) -> list[sa.Row[Any]]:
+    touched: list[sa.Row[Any]] = []
+    for run in store.active_of_runner(connection, runner_id):
+        if RunState(run.state) is RunState.PERFORMING:
+            continue
+        give_up(connection, run, f"runner {runner_id} was out of reach for longer than its lease")
+        touched.append(run)
+    return touched

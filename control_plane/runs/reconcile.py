@@ -1,0 +1,91 @@
+"""A runner says hello: what it still holds is compared with what the record says it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from control_plane.keys import Sealer
+from control_plane.runs import assignments, moves, reach, store
+from control_plane.runs.errors import FencedOut
+from control_plane.runs.states import RunState
+from interlock.v1 import run_pb2
+from interlock.v1 import runner_service_pb2 as rpc
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An assignment that goes on. Offset and digest of the stored output are filled in by the caller."""
+
+    ref: rpc.AssignmentRef
+    stack_id: str
+    verdict: rpc.HeldVerdict
+    stop_requested: bool
+
+
+@dataclass(slots=True)
+class Reconciled:
+    kept: list[Kept] = field(default_factory=list)
+    released: list[rpc.HeldVerdict] = field(default_factory=list)
+    # Runs whose record was changed: (run_id, stack_id).
+    touched: list[tuple[str, str]] = field(default_factory=list)
+
+
+def reconcile(connection: sa.Connection, hello: rpc.Hello, sealer: Sealer) -> Reconciled:
+    """Decides for each held assignment whether it goes on, and for each recorded one that is not held, what it means."""
+    outcome = Reconciled()
+    held_ids = set()
+    for held in hello.held:
+        try:
+            run = assignments.current(connection, held.assignment, hello.runner_id)
+        except FencedOut as error:
+            verdict = rpc.HeldVerdict(
+                assignment=held.assignment, action=rpc.HELD_ACTION_RELEASE, reason=error.message
+            )
+            outcome.released.append(verdict)
+            continue
+        held_ids.add(held.assignment.assignment_id)
+        outcome.kept.append(_keep(connection, run, held, sealer))
+        store.update(connection, run.id, unreachable_since=None)
+        outcome.touched.append((run.id, run.stack_id))
+    for run in store.active_of_runner(connection, hello.runner_id):
+        if run.assignment_id not in held_ids and _miss(connection, run, hello.boot_id):
+            outcome.touched.append((run.id, run.stack_id))
+    return outcome
+
+
+def _keep(connection: sa.Connection, run: sa.Row[Any], held: rpc.HeldAssignment, sealer: Sealer) -> Kept:
+    assignment = assignments.find(connection, run.assignment_id)
+    if assignment is None:
+        raise FencedOut(run.id, run.assignment_id)
+    assignments.accept(connection, run.assignment_id)
+    if RunState(run.state) is RunState.READY:
+        moves.advance(connection, run, RunState.PREPARING, "a runner prepares it")
+    verdict = rpc.HeldVerdict(
+        assignment=held.assignment,
+        action=rpc.HELD_ACTION_CONTINUE,
+        gate_open=RunState(run.state) is RunState.PERFORMING,
+        job=assignments.open_job(assignment, sealer),
+    )
+    return Kept(held.assignment, run.stack_id, verdict, run.stop_requested)
+
+
+def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str) -> bool:
+    """The runner is here and does not know the run any more. True where its record changed."""
+    if RunState(run.state) is not RunState.PERFORMING:
+        reach.give_up(connection, run, "its runner came back without it")
+        return True
+    assignment = assignments.find(connection, run.assignment_id)
+    if assignment is None or assignment.boot_id == boot_id:
+        # The container may still be there: only proof ends it (invariant 3).
+        return False
+    moves.end(
+        connection,
+        run,
+        RunState.FAILED,
+        "the runner's machine was started again while the command performed; its container is gone",
+        failure=run_pb2.RUN_FAILURE_CONTAINER_LOST,
+    )
+    return True

@@ -1,0 +1,143 @@
+"""RunnerService over gRPC: admits runners, connects stream and desks, and serves source archives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import sqlalchemy as sa
+import structlog
+
+from control_plane import clock, errors
+from control_plane.identity.errors import BadCredentials
+from control_plane.keys import Sealer
+from control_plane.pools import admission
+from control_plane.pools.connections import Connections, RunnerConnection
+from control_plane.runs import assignments, store
+from control_plane.runs.desk import Desks
+from control_plane.runs.errors import FencedOut, ProtocolVersion, ShuttingDown
+from control_plane.runs.reach import Reach
+from control_plane.runs.runner_stream import RunnerStream
+from control_plane.storage.archives import ArchiveStore
+from control_plane.storage.database import Database
+from interlock.v1 import runner_service_pb2 as rpc
+from interlock.v1 import runner_service_pb2_grpc
+
+PROTOCOL_VERSION = 1
+
+log = structlog.get_logger(__name__)
+
+
+class TakenOver(errors.AlreadyExists):
+    def __init__(self, runner_id: str) -> None:
+        super().__init__(
+            "runner", runner_id, f"a newer stream of runner {runner_id!r} took over; is it running twice?"
+        )
+
+
+class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
+    def __init__(
+        self,
+        db: Database,
+        connections: Connections,
+        desks: Desks,
+        reach: Reach,
+        sealer: Sealer,
+        archives: ArchiveStore,
+    ) -> None:
+        self._db = db
+        self._connections = connections
+        self._desks = desks
+        self._reach = reach
+        self._sealer = sealer
+        self._archives = archives
+        self._is_closing = False
+
+    def close(self) -> None:
+        """Asks every runner to connect again elsewhere and ends its stream."""
+        self._is_closing = True
+        for runner in self._connections.all():
+            drain = rpc.DrainRequest(reconnect=True, reason="this server is shutting down")
+            runner.send(rpc.ConnectResponse(drain=drain))
+            runner.end(ShuttingDown())
+
+    async def Connect(
+        self,
+        request_iterator: AsyncIterator[rpc.ConnectRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> AsyncIterator[rpc.ConnectResponse]:
+        hello = await self._admit(request_iterator)
+        token = await admission.authenticate_runner(self._db, hello.pool_token)
+        runner = await self._register(hello, token)
+        stream = RunnerStream(self._desks, self._reach, self._sealer, runner, request_iterator)
+        try:
+            yield rpc.ConnectResponse(welcome=await stream.welcome(hello))
+            log.info("runner.connected", runner_id=runner.runner_id, name=runner.name, held=len(hello.held))
+            serving = asyncio.create_task(stream.serve())
+            serving.add_done_callback(lambda _: runner.outgoing.put_nowait(None))
+            try:
+                while (message := await runner.outgoing.get()) is not None:
+                    yield message
+                await serving
+            finally:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+            if runner.ended.done() and (error := runner.ended.result()) is not None:
+                raise error if isinstance(error, errors.DomainError) else errors.Unavailable(str(error))
+        finally:
+            if self._connections.remove(runner):
+                log.info("runner.disconnected", runner_id=runner.runner_id, name=runner.name)
+                self._reach.lost(runner.runner_id)
+
+    async def FetchSource(
+        self, request: rpc.FetchSourceRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[rpc.FetchSourceResponse]:
+        token = await admission.authenticate_runner(self._db, _bearer(context))
+        sha256 = await self._db.read(lambda tx: _source_of(tx, request.assignment, token.pool_id))
+        async for chunk in self._archives.chunks(sha256):
+            yield rpc.FetchSourceResponse(chunk=chunk)
+
+    async def _admit(self, requests: AsyncIterator[rpc.ConnectRequest]) -> rpc.Hello:
+        if self._is_closing:
+            raise ShuttingDown
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("message") != "hello":
+            raise errors.InvalidField("hello", "the first message of a runner must be its hello")
+        if first.hello.protocol_version != PROTOCOL_VERSION:
+            raise ProtocolVersion(first.hello.protocol_version, PROTOCOL_VERSION)
+        return first.hello
+
+    async def _register(self, hello: rpc.Hello, token: admission.PoolTokenInfo) -> RunnerConnection:
+        now = clock.now_us()
+        runner = RunnerConnection(
+            runner_id=hello.runner_id,
+            pool_id=token.pool_id,
+            token_id=token.token_id,
+            name=hello.name,
+            version=hello.version,
+            capacity=hello.capacity,
+            boot_id=hello.boot_id,
+            connected_at_us=now,
+            last_seen_us=now,
+            status=hello.status,
+        )
+        await admission.record_runner(self._db, hello, token.pool_id)
+        if older := self._connections.add(runner):
+            older.end(TakenOver(hello.runner_id))
+        return runner
+
+
+def _bearer(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization" and isinstance(value, str) and value.startswith("Bearer "):
+            return value.removeprefix("Bearer ")
+    raise BadCredentials("pool token")
+
+
+def _source_of(connection: sa.Connection, ref: rpc.AssignmentRef, pool_id: str) -> str:
+    run = store.find(connection, ref.run_id)
+    if run is None or run.pool_id != pool_id:
+        raise FencedOut(ref.run_id, ref.assignment_id)
+    return str(assignments.current(connection, ref, run.runner_id).source_sha256)

@@ -1,0 +1,146 @@
+"""One runner's stream, from hello to its end: reads, and hands each run's messages to its desk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import structlog
+
+from control_plane import clock
+from control_plane.keys import Sealer
+from control_plane.pools.connections import HeldRun, RunnerConnection
+from control_plane.runs.desk import Desk, Desks
+from control_plane.runs.errors import FencedOut
+from control_plane.runs.reach import Reach
+from control_plane.runs.reconcile import Kept, Reconciled, reconcile
+from interlock.v1 import runner_service_pb2 as rpc
+
+HEARTBEAT_INTERVAL_S = 10.0
+# A runner that sent nothing for so long is gone, whatever its connection says.
+SILENCE_S = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+class RunnerStream:
+    """Serves one connected runner until its stream ends."""
+
+    def __init__(
+        self,
+        desks: Desks,
+        reach: Reach,
+        sealer: Sealer,
+        runner: RunnerConnection,
+        requests: AsyncIterator[rpc.ConnectRequest],
+    ) -> None:
+        self._desks = desks
+        self._reach = reach
+        self._sealer = sealer
+        self._runner = runner
+        self._requests = requests
+        self._at_desk: dict[str, Desk] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def welcome(self, hello: rpc.Hello) -> rpc.Welcome:
+        """Settles what the runner holds, opens a desk for each run that goes on, and answers."""
+        outcome = await self._desks.db.write(lambda tx: reconcile(tx, hello, self._sealer))
+        self._reach.found(self._runner.runner_id)
+        welcome = rpc.Welcome(
+            runner_id=self._runner.runner_id,
+            pool_id=self._runner.pool_id,
+            heartbeat_interval_ms=int(HEARTBEAT_INTERVAL_S * 1000),
+            held=outcome.released,
+        )
+        for kept in outcome.kept:
+            welcome.held.append(await self._take_up(kept))
+        self._runner.is_welcomed = True
+        self._tell(outcome)
+        return welcome
+
+    async def serve(self) -> None:
+        """Reads until the stream ends, the runner falls silent, or somebody ends it. Its desks end with it.
+
+        Raises whatever broke the reader.
+        """
+        reader = self._start(self._read())
+        self._start(self._watch_silence())
+        try:
+            waited: set[asyncio.Future[Any]] = {reader, self._runner.ended}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if reader.done():
+                reader.result()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _take_up(self, kept: Kept) -> rpc.HeldVerdict:
+        output = await self._desks.outputs.open(kept.ref.run_id)
+        await self._desks.outputs.flush(kept.ref.run_id)
+        kept.verdict.acknowledged_offset = output.durable_bytes
+        kept.verdict.acknowledged_sha256 = output.durable_sha256
+        held = HeldRun(kept.ref.run_id, kept.stack_id, kept.ref.fencing_token)
+        self._runner.active[kept.ref.assignment_id] = held
+        self._open_desk(kept.ref, held)
+        return kept.verdict
+
+    def _tell(self, outcome: Reconciled) -> None:
+        for kept in outcome.kept:
+            if kept.stop_requested:
+                stop = rpc.StopRequest(assignment=kept.ref, reason="a caller asked for it")
+                self._runner.send(rpc.ConnectResponse(stop=stop))
+        for run_id, stack_id in outcome.touched:
+            self._desks.notices.run_moved(run_id)
+            self._desks.notices.queue_changed(stack_id)
+        self._desks.notices.capacity_changed()
+
+    async def _read(self) -> None:
+        async for message in self._requests:
+            self._runner.last_seen_us = clock.now_us()
+            match message.WhichOneof("message"):
+                case None | "hello" | "heartbeat":
+                    pass
+                case "status":
+                    self._runner.status.CopyFrom(message.status)
+                    self._desks.notices.capacity_changed()
+                case kind:
+                    await self._hand_over(getattr(message, kind).assignment, message)
+
+    async def _hand_over(self, ref: rpc.AssignmentRef, message: rpc.ConnectRequest) -> None:
+        held = self._runner.active.get(ref.assignment_id)
+        if held is None or (held.run_id, held.fence) != (ref.run_id, ref.fencing_token):
+            error = FencedOut(ref.run_id, ref.assignment_id)
+            rejected = rpc.Rejected(assignment=ref, reason="FENCED_OUT", message=error.message, release=True)
+            self._runner.send(rpc.ConnectResponse(rejected=rejected))
+            return
+        desk = self._at_desk.get(ref.assignment_id) or self._open_desk(ref, held)
+        await desk.put(message)
+
+    def _open_desk(self, ref: rpc.AssignmentRef, held: HeldRun) -> Desk:
+        desk = self._at_desk[ref.assignment_id] = Desk(self._desks, self._runner, ref, held)
+        self._start(self._serve_desk(ref.assignment_id, desk))
+        return desk
+
+    async def _serve_desk(self, assignment_id: str, desk: Desk) -> None:
+        try:
+            await desk.serve()
+        # A boundary: a desk that breaks ends the stream, and the runner comes back with what it holds.
+        except Exception as error:
+            log.exception("runner.desk_broke", runner_id=self._runner.runner_id, assignment_id=assignment_id)
+            self._runner.end(error)
+        finally:
+            del self._at_desk[assignment_id]
+
+    async def _watch_silence(self) -> None:
+        while (silent_s := (clock.now_us() - self._runner.last_seen_us) / 1e6) < SILENCE_S:
+            await asyncio.sleep(SILENCE_S - silent_s)
+        log.warning("runner.silent", runner_id=self._runner.runner_id, silent_s=round(silent_s))
+        self._runner.end(TimeoutError(f"nothing was heard of the runner for {silent_s:.0f} s"))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

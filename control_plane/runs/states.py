@@ -1,0 +1,70 @@
+"""The state machine of a run, as one table. Pure: what may follow what, and what each state means for the slot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from interlock.v1 import run_pb2
+
+
+class RunState(StrEnum):
+    PENDING_REVIEW = "PENDING_REVIEW"
+    QUEUED = "QUEUED"
+    READY = "READY"
+    PREPARING = "PREPARING"
+    INITIALIZING = "INITIALIZING"
+    PERFORMING = "PERFORMING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    DISCARDED = "DISCARDED"
+
+    @property
+    def is_final(self) -> bool:
+        return not FOLLOWERS[self]
+
+    @property
+    def is_active(self) -> bool:
+        """It holds its stack's slot."""
+        return self in ACTIVE
+
+    @property
+    def may_stop(self) -> bool:
+        """It holds the slot and has not passed its gate."""
+        return self in ACTIVE and self is not RunState.PERFORMING
+
+    def to_proto(self) -> run_pb2.RunState.ValueType:
+        return run_pb2.RunState.Value(f"RUN_STATE_{self.value}")
+
+
+ACTIVE: Final = frozenset({RunState.READY, RunState.PREPARING, RunState.INITIALIZING, RunState.PERFORMING})
+WAITING: Final = frozenset({RunState.PENDING_REVIEW, RunState.QUEUED})
+
+_LOST_OR_STOPPED: Final = frozenset({RunState.FAILED, RunState.STOPPED})
+
+# Out of PERFORMING there are only ends: invariant 2 stands in this table.
+FOLLOWERS: Final[Mapping[RunState, frozenset[RunState]]] = {
+    RunState.PENDING_REVIEW: frozenset({RunState.QUEUED, RunState.FAILED, RunState.DISCARDED}),
+    RunState.QUEUED: frozenset({RunState.READY, RunState.DISCARDED}),
+    # Back to the queue only while no runner has accepted it.
+    RunState.READY: frozenset({RunState.PREPARING, RunState.QUEUED, RunState.DISCARDED}) | _LOST_OR_STOPPED,
+    RunState.PREPARING: frozenset({RunState.INITIALIZING}) | _LOST_OR_STOPPED,
+    RunState.INITIALIZING: frozenset({RunState.PERFORMING}) | _LOST_OR_STOPPED,
+    RunState.PERFORMING: frozenset({RunState.FINISHED, RunState.FAILED}),
+    RunState.FINISHED: frozenset(),
+    RunState.FAILED: frozenset(),
+    RunState.STOPPED: frozenset(),
+    RunState.DISCARDED: frozenset(),
+}
+
+
+class IllegalTransition(AssertionError):
+    """A fault in Interlock, never a caller's: the transaction that tried it is rolled back."""
+
+
+def check(before: RunState, after: RunState) -> None:
+    """Raises IllegalTransition unless `after` may follow `before`."""
+    if after not in FOLLOWERS[before]:
+        raise IllegalTransition(f"a run cannot go from {before} to {after}")

@@ -1,0 +1,231 @@
+"""Runs in the database: their rows, the queue and the slot. The only place of the package with SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from control_plane import clock
+from control_plane.runs import states
+from control_plane.runs.states import RunState
+from control_plane.storage.tables import run_changes, runs, slots, stacks
+
+_ACTIVE = [state.value for state in sorted(states.ACTIVE)]
+
+_FIND = sa.select(runs).where(runs.c.id == sa.bindparam("run_id"))
+# Who means to move a run reads it like this first (SQLite: the whole transaction is exclusive already).
+_FIND_TO_MOVE = _FIND.with_for_update()
+_INSERT = sa.insert(runs)
+_INSERT_CHANGE = sa.insert(run_changes)
+_HISTORY = (
+    sa.select(run_changes.c.state, run_changes.c.changed_at, run_changes.c.reason)
+    .where(run_changes.c.run_id == sa.bindparam("run_id"))
+    .order_by(run_changes.c.id)
+)
+
+# `pending` moves by differences, so that a run which is queued while another is claimed is never forgotten.
+_MOVE_PENDING = (
+    sa.update(slots)
+    .where(slots.c.stack_id == sa.bindparam("of_stack"))
+    .values(pending=slots.c.pending + sa.bindparam("difference"))
+)
+
+# Invariants 2 and 3: only the current assignment of a run in the expected state can move it.
+_MOVE = (
+    sa.update(runs)
+    .where(
+        runs.c.id == sa.bindparam("of_run"),
+        runs.c.state == sa.bindparam("before"),
+        runs.c.fence == sa.bindparam("of_fence"),
+    )
+    .values(state=sa.bindparam("after"), updated_at=sa.bindparam("now"), state_reason=sa.bindparam("because"))
+)
+
+# Invariant 3: the slot is freed for the fencing token it was taken with, or not at all.
+_FREE_SLOT = (
+    sa.update(slots)
+    .where(
+        slots.c.stack_id == sa.bindparam("of_stack"),
+        slots.c.holder_run_id == sa.bindparam("of_run"),
+        slots.c.fence == sa.bindparam("of_fence"),
+    )
+    .values(holder_run_id=None, ready_at=sa.bindparam("now"))
+)
+
+# The next run of a stack that may be started: the oldest, and while the stack is locked the oldest of the lock's owner.
+_MAY_START = sa.and_(
+    runs.c.stack_id == slots.c.stack_id,
+    runs.c.state == sa.literal_column("'QUEUED'"),
+    sa.or_(stacks.c.lock_owner_id.is_(None), stacks.c.lock_owner_id == runs.c.creator_id),
+)
+# Stacks whose slot is free and which have something to start in these pools, the longest waiting first.
+_STARTABLE = (
+    sa.select(
+        slots.c.stack_id,
+        stacks.c.pool_id,
+        sa.select(sa.func.min(runs.c.id)).where(_MAY_START).scalar_subquery().label("run_id"),
+    )
+    .join(stacks, stacks.c.id == slots.c.stack_id)
+    .where(
+        slots.c.holder_run_id.is_(None),
+        slots.c.pending > sa.literal_column("0"),
+        stacks.c.pool_id.in_(sa.bindparam("pool_ids", expanding=True)),
+        sa.exists(sa.select(runs.c.id).where(_MAY_START)),
+    )
+    .order_by(slots.c.ready_at, slots.c.stack_id)
+    .limit(sa.bindparam("at_most"))
+)
+
+# Invariant 1: taking the slot and bumping its fencing token is one statement that hits a free slot or nothing.
+_TAKE_SLOT = (
+    sa.update(slots)
+    .where(slots.c.stack_id == sa.bindparam("of_stack"), slots.c.holder_run_id.is_(None))
+    .values(holder_run_id=sa.bindparam("run"), fence=slots.c.fence + 1, pending=slots.c.pending - 1)
+    .returning(slots.c.fence)
+)
+_UPDATE = sa.update(runs).where(runs.c.id == sa.bindparam("of_run"))
+
+_OF_RUNNER = sa.select(runs).where(runs.c.runner_id == sa.bindparam("runner_id"), runs.c.state.in_(_ACTIVE))
+_ALL_ACTIVE = sa.select(runs).where(runs.c.state.in_(_ACTIVE)).order_by(runs.c.id)
+_QUEUED_OF_STACK = (
+    sa.select(runs.c.id)
+    .where(runs.c.stack_id == sa.bindparam("stack_id"), runs.c.state == sa.literal_column("'QUEUED'"))
+    .order_by(runs.c.id)
+)
+_SLOT = sa.select(slots.c.holder_run_id, slots.c.fence, slots.c.pending).where(
+    slots.c.stack_id == sa.bindparam("stack_id")
+)
+_LOCK = sa.select(stacks.c.lock_owner_id, stacks.c.lock_owner, stacks.c.pool_id).where(
+    stacks.c.id == sa.bindparam("stack_id")
+)
+
+
+def find(connection: sa.Connection, run_id: str) -> sa.Row[Any] | None:
+    return connection.execute(_FIND, {"run_id": run_id}).one_or_none()
+
+
+def find_to_move(connection: sa.Connection, run_id: str) -> sa.Row[Any] | None:
+    """As `find`; nobody else can move the run before this transaction ends."""
+    return connection.execute(_FIND_TO_MOVE, {"run_id": run_id}).one_or_none()
+
+
+def history(connection: sa.Connection, run_id: str) -> Sequence[sa.Row[Any, Any, Any]]:
+    """(state, changed_at, reason), oldest first."""
+    return connection.execute(_HISTORY, {"run_id": run_id}).all()
+
+
+def insert_queued(connection: sa.Connection, values: Mapping[str, object], reason: str) -> None:
+    """Adds a run in QUEUED and counts it at its stack's slot."""
+    connection.execute(_MOVE_PENDING, {"of_stack": values["stack_id"], "difference": 1})
+    connection.execute(_INSERT, {**values, "state": RunState.QUEUED.value, "state_reason": reason})
+    _add_change(connection, str(values["id"]), RunState.QUEUED, reason)
+
+
+def move(
+    connection: sa.Connection,
+    run: sa.Row[Any],
+    after: RunState,
+    reason: str,
+    **also: object,
+) -> bool:
+    """Brings `run`, as it was read in this transaction, into another state; with `also`, sets more columns.
+
+    False, and nothing changed, where another transaction moved it first.
+
+    Raises:
+        states.IllegalTransition: the table of states does not allow it.
+    """
+    states.check(RunState(run.state), after)
+    statement = _MOVE.values(**also) if also else _MOVE
+    moved = connection.execute(
+        statement,
+        {
+            "of_run": run.id,
+            "before": run.state,
+            "of_fence": run.fence,
+            "after": after.value,
+            "now": clock.now_us(),
+            "because": reason,
+        },
+    )
+    if moved.rowcount != 1:
+        return False
+    _add_change(connection, run.id, after, reason)
+    return True
+
+
+def leave_queue(connection: sa.Connection, stack_id: str) -> None:
+    """Counts one run less at the slot: it was discarded while queued."""
+    connection.execute(_MOVE_PENDING, {"of_stack": stack_id, "difference": -1})
+
+
+def join_queue(connection: sa.Connection, stack_id: str) -> None:
+    """Counts one run more at the slot: it was given back before anybody accepted it."""
+    connection.execute(_MOVE_PENDING, {"of_stack": stack_id, "difference": 1})
+
+
+def free_slot(connection: sa.Connection, run: sa.Row[Any]) -> bool:
+    """Frees the slot that `run` holds. False where it does not hold it under this fencing token."""
+    freed = connection.execute(
+        _FREE_SLOT,
+        {"of_stack": run.stack_id, "of_run": run.id, "of_fence": run.fence, "now": clock.now_us()},
+    )
+    return freed.rowcount == 1
+
+
+def startable(connection: sa.Connection, pool_ids: Sequence[str], at_most: int) -> Sequence[sa.Row[Any, Any, Any]]:
+    """(stack_id, pool_id, run_id) of runs that could take their slot now, at most one per stack."""
+    return connection.execute(_STARTABLE, {"pool_ids": list(pool_ids), "at_most": at_most}).all()
+
+
+def take_slot(connection: sa.Connection, stack_id: str, run_id: str) -> int | None:
+    """Takes the free slot of a stack for a run and returns the new fencing token; None where it is not free."""
+    row = connection.execute(_TAKE_SLOT, {"of_stack": stack_id, "run": run_id}).one_or_none()
+    return None if row is None else int(row.fence)
+
+
+def update(connection: sa.Connection, run_id: str, **columns: object) -> None:
+    """Sets columns that are not the state."""
+    connection.execute(_UPDATE.values(**columns), {"of_run": run_id})
+
+
+def active_of_runner(connection: sa.Connection, runner_id: str) -> Sequence[sa.Row[Any]]:
+    return connection.execute(_OF_RUNNER, {"runner_id": runner_id}).all()
+
+
+def all_active(connection: sa.Connection) -> Sequence[sa.Row[Any]]:
+    return connection.execute(_ALL_ACTIVE).all()
+
+
+def queued_of_stack(connection: sa.Connection, stack_id: str) -> list[str]:
+    """Ids, in the order in which they will start."""
+    return list(connection.execute(_QUEUED_OF_STACK, {"stack_id": stack_id}).scalars())
+
+
+def slot(connection: sa.Connection, stack_id: str) -> sa.Row[Any, Any, Any]:
+    """(holder_run_id, fence, pending)."""
+    return connection.execute(_SLOT, {"stack_id": stack_id}).one()
+
+
+def lock(connection: sa.Connection, stack_id: str) -> sa.Row[Any, Any, Any]:
+    """(lock_owner_id, lock_owner, pool_id): the lock, and where its runs go."""
+    return connection.execute(_LOCK, {"stack_id": stack_id}).one()
+
+
+def list_page(
+    connection: sa.Connection, filters: Sequence[sa.ColumnElement[bool]], before_id: str, at_most: int
+) -> Sequence[sa.Row[Any]]:
+    """Runs, newest first, older than `before_id` where that is not empty."""
+    statement = sa.select(runs).where(*filters).order_by(runs.c.id.desc()).limit(at_most)
+    if before_id:
+        statement = statement.where(runs.c.id < before_id)
+    return connection.execute(statement).all()
+
+
+def _add_change(connection: sa.Connection, run_id: str, state: RunState, reason: str) -> None:
+    connection.execute(
+        _INSERT_CHANGE,
+        {"run_id": run_id, "state": state.value, "changed_at": clock.now_us(), "reason": reason},
+    )

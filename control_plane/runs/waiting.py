@@ -1,0 +1,59 @@
+"""Why a run waits. Pure: from what holds it up to the one sentence that its owner reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from interlock.v1 import caller_pb2, run_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacles:
+    """All that may keep a queued run from starting, as of one moment."""
+
+    holder_run_id: str | None
+    # Ids of the stack's queued runs, in the order in which they will start.
+    queue: Sequence[str]
+    lock_owner: caller_pb2.Caller | None
+    connected_runners: int
+    free_capacity: int
+    pool_id: str
+
+
+def explain(run_id: str, creator_id: str, obstacles: Obstacles) -> run_pb2.Waiting | None:
+    """The first obstacle in a queued run's way; None where it is about to start."""
+    earlier = [other for other in obstacles.queue if other < run_id]
+    ahead = len(earlier) + (1 if obstacles.holder_run_id else 0)
+    if obstacles.lock_owner is not None and obstacles.lock_owner.id != creator_id:
+        return run_pb2.Waiting(
+            reason=run_pb2.WAIT_REASON_STACK_LOCKED,
+            message=f"the stack is locked by {obstacles.lock_owner.login}",
+            lock_owner=obstacles.lock_owner,
+            runs_ahead=ahead,
+        )
+    if obstacles.holder_run_id:
+        return run_pb2.Waiting(
+            reason=run_pb2.WAIT_REASON_SLOT_TAKEN,
+            message=f"{obstacles.holder_run_id} is active on the stack",
+            blocking_run_id=obstacles.holder_run_id,
+            runs_ahead=ahead,
+        )
+    if earlier:
+        return run_pb2.Waiting(
+            reason=run_pb2.WAIT_REASON_EARLIER_RUN,
+            message=f"{earlier[0]} comes first",
+            blocking_run_id=earlier[0],
+            runs_ahead=ahead,
+        )
+    if obstacles.connected_runners == 0:
+        return run_pb2.Waiting(
+            reason=run_pb2.WAIT_REASON_NO_RUNNER,
+            message=f"no runner of pool {obstacles.pool_id} is connected",
+        )
+    if obstacles.free_capacity == 0:
+        return run_pb2.Waiting(
+            reason=run_pb2.WAIT_REASON_NO_CAPACITY,
+            message=f"every runner of pool {obstacles.pool_id} is busy, draining or without its engine",
+        )
+    return None

@@ -1,0 +1,350 @@
+"""Every table, in one place; migrations/ brings a database to this shape. Times are Unix microseconds (UTC)."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+Json = JSON().with_variant(JSONB(), "postgresql")
+# SQLite counts rows up by itself only for a column that is declared INTEGER.
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+# One row a counter; "policies" changes with every policy and attachment, so that a decision can tell that it is old.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+# What a request_id was used for: the same one with the same content gives the same resource again.
+requests = Table(
+    "requests",
+    metadata,
+    Column("principal_id", String(64), primary_key=True),
+    Column("method", String(64), primary_key=True),
+    Column("request_id", String(128), primary_key=True),
+    Column("content_sha256", String(64), nullable=False),
+    Column("resource_id", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("login", String(128), nullable=False),
+    Column("teams", Json, nullable=False),
+    Column("admin", Boolean, nullable=False),
+    Column("machine", Boolean, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    Index(
+        "api_key_login_in_force",
+        "login",
+        unique=True,
+        sqlite_where=text("revoked_at IS NULL"),
+        postgresql_where=text("revoked_at IS NULL"),
+    ),
+)
+
+pools = Table(
+    "pools",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("public", Boolean, nullable=False),
+    Column("labels", Json, nullable=False),
+    Column("container", LargeBinary, nullable=False),  # serialised interlock.v1.ContainerOptions
+    Column("created_at", BigInteger, nullable=False),
+)
+
+pool_tokens = Table(
+    "pool_tokens",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("pool_id", String(64), ForeignKey("pools.id"), nullable=False, index=True),
+    Column("name", String(128), nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+)
+
+runners = Table(
+    "runners",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("pool_id", String(64), nullable=False, index=True),
+    Column("name", String(128), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("capacity", Integer, nullable=False),
+    Column("boot_id", String(64), nullable=False),
+    Column("connected_at", BigInteger, nullable=False),
+    Column("last_seen_at", BigInteger, nullable=False),
+)
+
+stacks = Table(
+    "stacks",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("labels", Json, nullable=False),
+    Column("source_kind", String(16), nullable=False),  # "git" or "archive"
+    Column("git_url", Text, nullable=False, server_default=""),
+    Column("git_ref", Text, nullable=False, server_default=""),
+    Column("git_credential_sealed", LargeBinary),  # serialised interlock.v1.GitCredential, sealed
+    Column("project_root", Text, nullable=False, server_default=""),
+    Column("archive_sha256", String(64), nullable=False, server_default=""),
+    Column("archive_size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("archive_uploaded_at", BigInteger),
+    Column("tool", Integer, nullable=False),  # interlock.v1.Tool
+    Column("custom_init", Json, nullable=False),
+    Column("image", Text, nullable=False),
+    Column("pull_policy", Integer, nullable=False),  # interlock.v1.PullPolicy
+    Column("pool_id", String(64), ForeignKey("pools.id"), nullable=False, index=True),
+    Column("hooks", LargeBinary, nullable=False),  # serialised interlock.v1.Hooks
+    Column("administrative", Boolean, nullable=False),
+    Column("lock_owner_id", String(64)),
+    Column("lock_owner", LargeBinary),  # serialised interlock.v1.Caller
+    Column("lock_note", Text, nullable=False, server_default=""),
+    Column("locked_at", BigInteger),
+    # Counts every change that a decision or an etag must notice, the lock's included.
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    # A deleted stack keeps its row: its id is never given again, and the record of its runs stays.
+    Column("deleted_at", BigInteger),
+)
+
+environment_variables = Table(
+    "environment_variables",
+    metadata,
+    Column("stack_id", String(64), ForeignKey("stacks.id"), primary_key=True),
+    Column("name", String(256), primary_key=True),
+    Column("secret", Boolean, nullable=False),
+    Column("value", LargeBinary, nullable=False),  # sealed where secret
+    Column("checksum", String(64), nullable=False),
+)
+
+mounted_files = Table(
+    "mounted_files",
+    metadata,
+    Column("stack_id", String(64), ForeignKey("stacks.id"), primary_key=True),
+    Column("path", String(1024), primary_key=True),
+    Column("secret", Boolean, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # sealed where secret
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("checksum", String(64), nullable=False),
+)
+
+# The slot of a stack: one row, made with the stack. `fence` only grows.
+slots = Table(
+    "slots",
+    metadata,
+    Column("stack_id", String(64), ForeignKey("stacks.id"), primary_key=True),
+    Column("holder_run_id", String(64)),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("pending", Integer, nullable=False, server_default="0"),
+    # When it became free; the longest waiting stack is served first.
+    Column("ready_at", BigInteger, nullable=False, server_default="0"),
+    Index(
+        "slots_ready",
+        "ready_at",
+        "stack_id",
+        sqlite_where=text("holder_run_id IS NULL AND pending > 0"),
+        postgresql_where=text("holder_run_id IS NULL AND pending > 0"),
+    ),
+)
+
+_ACTIVE = "state IN ('READY', 'PREPARING', 'INITIALIZING', 'PERFORMING')"
+_QUEUED = "state = 'QUEUED'"
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("stack_id", String(64), ForeignKey("stacks.id"), nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("command", Text, nullable=False),
+    Column("skip_initialization", Boolean, nullable=False),
+    Column("creator_id", String(64), nullable=False),
+    Column("creator_login", String(128), nullable=False),
+    Column("creator", LargeBinary, nullable=False),  # serialised interlock.v1.Caller
+    Column("pool_id", String(64), nullable=False),
+    Column("decision_id", String(64), nullable=False),
+    Column("commit_hash", String(64), nullable=False, server_default=""),
+    Column("commit_ref", Text, nullable=False, server_default=""),
+    Column("source_sha256", String(64), nullable=False, server_default=""),
+    Column("source_size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("assignment_id", String(64), nullable=False, server_default=""),
+    Column("runner_id", String(64), nullable=False, server_default=""),
+    Column("stop_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("unreachable_since", BigInteger),
+    Column("state_reason", Text, nullable=False, server_default=""),
+    Column("failure", Integer, nullable=False, server_default="0"),  # interlock.v1.RunFailure
+    Column("exit_code", Integer),
+    Column("output_size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("output_sha256", String(64), nullable=False, server_default=""),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("performed_at", BigInteger),
+    Column("finished_at", BigInteger),
+    # Invariant 1, enforced by the database: at most one active run per stack.
+    Index(
+        "runs_one_active", "stack_id", unique=True, sqlite_where=text(_ACTIVE), postgresql_where=text(_ACTIVE)
+    ),
+    Index("runs_queued", "stack_id", "id", sqlite_where=text(_QUEUED), postgresql_where=text(_QUEUED)),
+    Index("runs_of_stack", "stack_id", "id"),
+    Index("runs_of_creator", "creator_login", "id"),
+    Index("runs_active_by_runner", "runner_id", sqlite_where=text(_ACTIVE), postgresql_where=text(_ACTIVE)),
+)
+
+run_changes = Table(
+    "run_changes",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("run_id", String(64), ForeignKey("runs.id"), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+# One attempt to run one run. The job is kept sealed until it ends: a runner that restarts gets the same one again.
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("run_id", String(64), ForeignKey("runs.id"), nullable=False, index=True),
+    Column("stack_id", String(64), nullable=False),
+    Column("runner_id", String(64), nullable=False, index=True),
+    Column("pool_id", String(64), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("boot_id", String(64), nullable=False),
+    Column("job_sealed", LargeBinary),  # serialised interlock.v1.Job, sealed
+    Column("assigned_at", BigInteger, nullable=False),
+    Column("accepted_at", BigInteger),
+    Column("ended_at", BigInteger),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("kind", String(16), nullable=False),  # "task" or "access"
+    Column("body", Text, nullable=False),  # the author's text
+    Column("module", Text, nullable=False),  # as OPA gets it
+    Column("rego_version", Integer, nullable=False),  # interlock.v1.RegoVersion
+    Column("labels", Json, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+# Every body that a policy ever had; decisions name a revision, so rows outlive the policy.
+policy_revisions = Table(
+    "policy_revisions",
+    metadata,
+    Column("policy_id", String(64), primary_key=True),
+    Column("revision", BigInteger, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("author", LargeBinary, nullable=False),  # serialised interlock.v1.Caller
+    Column("created_at", BigInteger, nullable=False),
+)
+
+policy_attachments = Table(
+    "policy_attachments",
+    metadata,
+    Column("policy_id", String(64), ForeignKey("policies.id"), primary_key=True),
+    Column("stack_id", String(64), ForeignKey("stacks.id"), primary_key=True),
+    Column("attached_at", BigInteger, nullable=False),
+    Index("policy_attachments_of_stack", "stack_id"),
+)
+
+# One evaluation of all policies that apply, stored whole.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("stack_id", String(64), nullable=False, index=True),
+    Column("run_id", String(64), nullable=False),  # empty where nothing was created
+    Column("caller_login", String(128), nullable=False),
+    Column("allowed", Boolean, nullable=False),
+    Column("input", Text, nullable=False),  # JSON
+    Column("policies", Text, nullable=False),  # JSON: [{id, name, kind, revision}]
+    Column("result", Text, nullable=False),  # JSON
+    Column("took_us", BigInteger, nullable=False),
+    Column("decided_at", BigInteger, nullable=False),
+)
+
+# Only ever inserted into; triggers refuse the rest.
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("occurred_at", BigInteger, nullable=False),
+    Column("caller_id", String(64), nullable=False),
+    Column("caller_login", String(128), nullable=False),
+    Column("caller", LargeBinary, nullable=False),  # serialised interlock.v1.Caller
+    Column("action", String(64), nullable=False),
+    Column("resource_type", String(32), nullable=False),
+    Column("resource_id", String(64), nullable=False),
+    Column("stack_id", String(64), nullable=False),
+    Column("remote_ip", String(64), nullable=False),
+    Column("details", Text, nullable=False),  # JSON with sorted keys
+    Index("audit_events_of_caller", "caller_login", "id"),
+    Index("audit_events_of_resource", "resource_id", "id"),
+    Index("audit_events_of_stack", "stack_id", "id"),
+)
+
+# The order of the log: each seal's hash is over its event and the hash before. Only ever inserted into.
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    Column("sequence", Serial, primary_key=True, autoincrement=False),
+    Column("event_id", String(64), nullable=False),
+    Column("previous_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    UniqueConstraint("event_id"),
+)
+
+# Events that wait for their seal: a trigger adds a row with each event, the sealer takes it away with the seal.
+audit_unsealed = Table(
+    "audit_unsealed",
+    metadata,
+    Column("event_id", String(64), primary_key=True),
+)

@@ -1,0 +1,168 @@
+"""A real database file with one stack, and builders for what the tests of runs need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from control_plane import clock, ids
+from control_plane.identity.principal import Principal
+from control_plane.keys import MasterKey, Sealer
+from control_plane.pools.connections import Connections, RunnerConnection
+from control_plane.runs import assignments, moves, store
+from control_plane.runs.states import RunState
+from control_plane.storage import tables
+from control_plane.storage.database import Database
+from control_plane.storage.migrate import migrate
+from interlock.v1 import runner_service_pb2 as rpc
+from interlock.v1 import stack_pb2
+
+ADA = Principal(id="key_00000000000000000000000ada", login="ada", name="Ada", teams=("ops",))
+BOB = Principal(id="key_00000000000000000000000bob", login="bob", name="Bob")
+RUNNER = "rnr_00000000000000000000000001"
+OTHER_RUNNER = "rnr_00000000000000000000000002"
+STACK = "network"
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/interlock.db")
+    migrate(database.engine)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def sealer() -> Sealer:
+    return Sealer(MasterKey(bytes(32)))
+
+
+@dataclass(frozen=True)
+class World:
+    """Steps of a run's life, each a transaction of its own."""
+
+    db: Database
+    sealer: Sealer
+
+    async def add_stack(self, stack_id: str = STACK, pool_id: str = "public") -> None:
+        await self.db.write(lambda tx: _insert_stack(tx, stack_id, pool_id))
+
+    async def queue(self, stack_id: str = STACK, by: Principal = ADA) -> str:
+        run_id = ids.new_id("run")
+        await self.db.write(lambda tx: _insert_run(tx, run_id, stack_id, by))
+        return run_id
+
+    async def assign(self, run_id: str, runner_id: str = RUNNER, boot_id: str = "boot-1") -> rpc.AssignmentRef:
+        """Takes the slot for a run, as the scheduler does."""
+        return await self.db.write(lambda tx: self._assign(tx, run_id, runner_id, boot_id))
+
+    async def state(self, run_id: str) -> RunState:
+        return RunState((await self.row(run_id)).state)
+
+    async def row(self, run_id: str) -> sa.Row[tuple[object, ...]]:
+        row = await self.db.read(lambda tx: store.find(tx, run_id))
+        assert row is not None
+        return row
+
+    async def holder(self, stack_id: str = STACK) -> str | None:
+        slot = await self.db.read(lambda tx: store.slot(tx, stack_id))
+        return str(slot.holder_run_id) if slot.holder_run_id else None
+
+    def _assign(self, tx: sa.Connection, run_id: str, runner_id: str, boot_id: str) -> rpc.AssignmentRef:
+        run = store.find_to_move(tx, run_id)
+        assert run is not None
+        fence = store.take_slot(tx, run.stack_id, run_id)
+        assert fence is not None
+        moves.advance(tx, run, RunState.READY, "its turn", fence=fence, runner_id=runner_id)
+        run = store.find_to_move(tx, run_id)
+        assert run is not None
+        ref = assignments.insert(
+            tx,
+            run,
+            fence=fence,
+            runner_id=runner_id,
+            pool_id="public",
+            boot_id=boot_id,
+            job=rpc.Job(command="true"),
+            sealer=self.sealer,
+        )
+        store.update(tx, run_id, assignment_id=ref.assignment_id)
+        return ref
+
+
+@pytest.fixture
+async def world(db: Database, sealer: Sealer) -> World:
+    made = World(db, sealer)
+    await made.add_stack()
+    return made
+
+
+def connect_runner(
+    connections: Connections, runner_id: str = RUNNER, *, capacity: int = 4, pool_id: str = "public"
+) -> RunnerConnection:
+    """Registers a runner as if its stream had been welcomed."""
+    runner = RunnerConnection(
+        runner_id=runner_id,
+        pool_id=pool_id,
+        token_id="ptk_1",
+        name=runner_id[-3:],
+        version="1",
+        capacity=capacity,
+        boot_id="boot-1",
+        connected_at_us=clock.now_us(),
+        last_seen_us=clock.now_us(),
+        is_welcomed=True,
+    )
+    connections.add(runner)
+    return runner
+
+
+def _insert_stack(tx: sa.Connection, stack_id: str, pool_id: str) -> None:
+    now = clock.now_us()
+    tx.execute(
+        sa.insert(tables.stacks),
+        {
+            "id": stack_id,
+            "name": stack_id,
+            "description": "",
+            "labels": [],
+            "source_kind": "archive",
+            "tool": stack_pb2.TOOL_CUSTOM,
+            "custom_init": [],
+            "image": "busybox",
+            "pull_policy": stack_pb2.PULL_POLICY_NEVER,
+            "pool_id": pool_id,
+            "hooks": b"",
+            "administrative": False,
+            "version": 1,
+            "created_at": now,
+            "updated_at": now,
+        },
+    )
+    tx.execute(sa.insert(tables.slots), {"stack_id": stack_id})
+
+
+def _insert_run(tx: sa.Connection, run_id: str, stack_id: str, by: Principal) -> None:
+    now = clock.now_us()
+    store.insert_queued(
+        tx,
+        {
+            "id": run_id,
+            "stack_id": stack_id,
+            "type": "TASK",
+            "command": "true",
+            "skip_initialization": False,
+            "creator_id": by.id,
+            "creator_login": by.login,
+            "creator": by.to_caller().SerializeToString(),
+            "pool_id": "public",
+            "decision_id": "dec_1",
+            "created_at": now,
+            "updated_at": now,
+        },
+        "allowed by policy",
+    )

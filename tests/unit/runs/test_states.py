@@ -1,0 +1,51 @@
+"""Invariants 2 and 3, in the pure table: behind the gate there are only ends, and every active state holds the slot."""
+
+import itertools
+
+import pytest
+
+from control_plane.runs import states
+from control_plane.runs.states import RunState
+from interlock.v1 import run_pb2
+
+# Written by hand, not derived: the whole machine, as DESIGN.md section 3 gives it.
+ALLOWED = {
+    ("PENDING_REVIEW", "QUEUED"), ("PENDING_REVIEW", "FAILED"), ("PENDING_REVIEW", "DISCARDED"),
+    ("QUEUED", "READY"), ("QUEUED", "DISCARDED"),
+    ("READY", "PREPARING"), ("READY", "QUEUED"), ("READY", "DISCARDED"), ("READY", "FAILED"), ("READY", "STOPPED"),
+    ("PREPARING", "INITIALIZING"), ("PREPARING", "FAILED"), ("PREPARING", "STOPPED"),
+    ("INITIALIZING", "PERFORMING"), ("INITIALIZING", "FAILED"), ("INITIALIZING", "STOPPED"),
+    ("PERFORMING", "FINISHED"), ("PERFORMING", "FAILED"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(RunState, RunState)))
+def test_every_pair_of_states_is_allowed_or_refused_as_the_design_says(before: RunState, after: RunState) -> None:
+    if (before.value, after.value) in ALLOWED:
+        states.check(before, after)
+    else:
+        with pytest.raises(states.IllegalTransition):
+            states.check(before, after)
+
+
+def test_a_run_that_passed_its_gate_is_never_assigned_again() -> None:
+    reachable: set[RunState] = set()
+    frontier = {RunState.PERFORMING}
+    while frontier:
+        frontier = {after for state in frontier for after in states.FOLLOWERS[state]} - reachable
+        reachable |= frontier
+    assert reachable == {RunState.FINISHED, RunState.FAILED}
+
+
+def test_a_run_can_be_stopped_in_every_active_state_but_performing() -> None:
+    assert {state for state in RunState if state.may_stop} == states.ACTIVE - {RunState.PERFORMING}
+
+
+def test_every_state_is_waiting_active_or_final_and_only_one_of_them() -> None:
+    for state in RunState:
+        assert [state in states.WAITING, state.is_active, state.is_final].count(True) == 1
+
+
+def test_the_api_has_a_name_for_every_state_and_no_more() -> None:
+    ours = {state.to_proto() for state in RunState}
+    assert ours == set(run_pb2.RunState.values()) - {run_pb2.RUN_STATE_UNSPECIFIED}
