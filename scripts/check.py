@@ -39,6 +39,7 @@ def main() -> int:
         Check("types", [str(BIN / "mypy"), "--strict", *(name for name in TYPED if (ROOT / name).exists())]),
         Check("lint", [str(BIN / "ruff"), "check", "."]),
         Check("format", [str(BIN / "ruff"), "format", "--check", "."]),
+        Check("docs", [sys.executable, "-m", "scripts.docs"]),
         Check("proto", [str(BIN / "buf"), "lint"]),
         Check("rego format", [opa_path, "fmt", "--list", "--fail", "policies"]),
         Check("rego types", [opa_path, "check", "--strict", *NO_DATA, "policies"]),
