@@ -1,0 +1,1 @@
+"""Stacks: source, tool, environment, lock."""
