@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from control_plane.policies.errors import EvaluationFailed
+from control_plane.policies.kinds import SAMPLE_RULE
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Evaluation:
     @property
     def is_sample(self) -> bool:
         """The author asks that this input be kept."""
-        sample = self.rules.get("sample")
+        sample = self.rules.get(SAMPLE_RULE)
         return sample is not None and sample.value is True
 
 

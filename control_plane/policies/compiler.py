@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from control_plane.policies import findings, library, rewriting, rules
+from control_plane.policies import findings, library, requirements, rewriting
 from control_plane.policies.errors import Finding, PolicyRefused
 from control_plane.policies.kinds import Kind
 from control_plane.policies.syntax import AUTHOR_FILE, Module, RegoVersion, parse
@@ -45,7 +45,7 @@ class Compiler:
         try:
             _refuse(findings.of_form(text, MAX_TEXT_BYTES, file))
             author = await self._parse(text, file)
-            _refuse(await asyncio.to_thread(rules.findings, author, kind, file))
+            _refuse(await asyncio.to_thread(requirements.findings, author, kind, file))
             if author.version is RegoVersion.V0:
                 await self._check(author, kind, file)
                 module = await self._converted(author, kind, file)

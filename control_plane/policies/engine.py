@@ -17,7 +17,7 @@ from control_plane.policies.decisions import AccessDecision, TaskDecision
 from control_plane.policies.errors import EvaluationFailed, Finding, OpaUnavailable, PolicyRefused
 from control_plane.policies.evaluate import Evaluator, Question
 from control_plane.policies.external_opa import ExternalOpa
-from control_plane.policies.inputs import RequestInfo, SessionInfo, StackInfo, access_input, task_input
+from control_plane.policies.inputs import RequestInfo, SessionInfo, StackInfo, access_input, with_command
 from control_plane.policies.kinds import Kind
 from control_plane.policies.opa import DEFAULT_DEADLINE_S, Opa, SupervisedOpa
 from control_plane.policies.toolchain import Toolchain, find_opa
@@ -169,8 +169,8 @@ class PolicyEngine:
         Raises:
             EvaluationFailed, OpaUnavailable, PoliciesChanged: no decision, so no; see `Evaluator.evaluate`.
         """
-        document = task_input(request, session, stack, command)
         access_question = _access_question(request, session, stack, access)
+        document = with_command(access_question.document, command)
         try:
             said_of_access, said_of_task = await self._evaluator.evaluate(
                 [access_question, Question(Kind.TASK, document, task)]

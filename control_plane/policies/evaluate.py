@@ -198,16 +198,18 @@ def _evaluations(answer: Any, questions: Sequence[Question], instance: str) -> l
     if not isinstance(verdicts, list) or len(verdicts) != len(questions):
         raise _NonsenseError("what answers leaves questions open")
     return [
-        [_evaluation(verdict, policy) for policy in question.policies]
+        [_evaluation(verdict, question.kind, policy) for policy in question.policies]
         for question, verdict in zip(questions, verdicts, strict=True)
     ]
 
 
-def _evaluation(verdicts: Any, policy: PolicyRef) -> Evaluation:
+def _evaluation(verdicts: Any, kind: Kind, policy: PolicyRef) -> Evaluation:
     verdict = verdicts.get(policy.id) if isinstance(verdicts, dict) else None
     if verdict is None:
         raise _NotLoadedError(f"policy {policy.name!r} is not loaded")
     try:
+        if verdict["kind"] != kind.value:
+            raise EvaluationFailed(f"it is no {kind.value} policy", policy_id=policy.id, policy_name=policy.name)
         revision = verdict["revision"]
         rules = {name: RuleValue(rule["type"], rule["value"]) for name, rule in verdict["rules"].items()}
         if revision > policy.revision:

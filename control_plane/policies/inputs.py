@@ -93,11 +93,14 @@ class StackInfo:
     tracked_commit: Commit | None = None
 
 
-def task_input(request: RequestInfo, session: SessionInfo, stack: StackInfo, command: str) -> Document:
-    document = access_input(request, session, stack)
-    document["request"]["command"] = command
-    return document
-
-
 def access_input(request: RequestInfo, session: SessionInfo, stack: StackInfo) -> Document:
     return {"request": asdict(request), "session": asdict(session), "stack": asdict(stack)}
+
+
+def task_input(request: RequestInfo, session: SessionInfo, stack: StackInfo, command: str) -> Document:
+    return with_command(access_input(request, session, stack), command)
+
+
+def with_command(access: Document, command: str) -> Document:
+    """What task policies see where access policies see `access`."""
+    return {**access, "request": {**access["request"], "command": command}}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 
+# True where the author asks that the input be kept; every kind may define it.
+SAMPLE_RULE = "sample"
+
 
 class Kind(enum.Enum):
     """The value is the kind's name in Rego, in schemas/ and in the API."""

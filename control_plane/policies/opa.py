@@ -20,7 +20,7 @@ from typing import Protocol
 import structlog
 
 from control_plane.policies import bundle
-from control_plane.policies.connection import Connection
+from control_plane.policies.connection import Connection, ConnectionLostError
 from control_plane.policies.errors import OpaUnavailable
 from control_plane.policies.toolchain import limited
 
@@ -35,7 +35,8 @@ _READY_POLL_S = 0.01
 # One that died within this time of its start is started again only after a pause.
 _SHORT_LIFE_S = 5.0
 _LONGEST_PAUSE_S = 2.0
-_PROBE_TIMEOUT_S = 1.0
+_PROBE_TIMEOUT_S = 2.0
+_PROBE_PAUSE_S = 0.1
 
 ContentsSource = Callable[[], bundle.Contents]
 
@@ -178,13 +179,14 @@ class SupervisedOpa:
             self._last_output.append(line.decode("utf-8", "replace").rstrip())
 
     async def _kill_unless_healthy(self, connection: Connection) -> None:
+        """A dead one is noticed by `_run_once`; this is for one that lives and does not answer."""
         process = self._process
-        for _ in range(2):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                    if await connection.is_healthy():
-                        return
-        if process is not None and process.returncode is None and process is self._process:
+        with contextlib.suppress(TimeoutError, ConnectionLostError):
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                while not await connection.is_healthy():
+                    await asyncio.sleep(_PROBE_PAUSE_S)
+                return
+        if process is not None and process is self._process and process.returncode is None:
             log.error("opa.hangs", pid=process.pid)
             process.kill()
 
