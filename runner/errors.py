@@ -66,3 +66,12 @@ class OutputDiffers(RunnerError):
         super().__init__(f"the output behind byte {size_bytes} could not be recovered after a restart")
         self.size_bytes = size_bytes
         self.sha256 = sha256
+
+
+class PreparationCutShort(RunnerError):
+    """The runner was started again before the container had its script."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the runner was started again while it prepared the run; the command was not performed"
+        )

@@ -74,15 +74,23 @@ def new_nonce() -> str:
 
 
 def mark(nonce: str, text: str) -> str:
-    """What the script prints, followed by a newline, to say `text`."""
-    return f"{_MARK_START}{nonce}:{text}"
+    """What the script prints, followed by a newline, to say `text`.
+
+    An empty mark goes before it and ends the line that the command may have left open: the engine's log may lose
+    the newline behind a long line until the next one comes, and behind the gate's mark there comes none.
+    """
+    return f"{_token(nonce)}\n{_token(nonce)}{text}"
+
+
+def _token(nonce: str) -> str:
+    return f"{_MARK_START}{nonce}:"
 
 
 class PhaseSplitter:
     """Splits a container's output into what its commands wrote and the events that the marks tell."""
 
     def __init__(self, nonce: str) -> None:
-        self._token = mark(nonce, "").encode()
+        self._token = _token(nonce).encode()
         self._held = b""
         self._phase: Phase | None = None
 
@@ -129,6 +137,8 @@ class PhaseSplitter:
 
     def _events(self, text: bytes) -> tuple[PhaseEvent, ...] | None:
         match text.decode("ascii", "replace").split(" "):
+            case [""]:
+                return ()
             case ["begin", phase] if phase in _PHASES:
                 self._phase = Phase(phase)
                 return (PhaseBegan(self._phase),)

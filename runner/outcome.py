@@ -1,0 +1,44 @@
+"""How a run ended, told from its container's exit and from how far its script came. Pure."""
+
+from __future__ import annotations
+
+from runner.engine import ContainerExit
+from runner.journal import Outcome, Result
+from runner.phases import Phase
+
+_SIGNALLED = 128
+
+
+def of_exit(
+    ended: ContainerExit, *, is_gate_passed: bool, phase_codes: dict[Phase, int], memory_bytes: int
+) -> Result:
+    """`phase_codes`: the exit code of each phase that told its end."""
+    memory = (
+        f"; its container went over its memory limit of {memory_bytes >> 20} MiB"
+        if ended.out_of_memory
+        else ""
+    )
+    code = ended.exit_code
+    if is_gate_passed:
+        if Phase.PERFORMING not in phase_codes and code > _SIGNALLED:
+            # The script itself was killed, so nothing speaks for the command.
+            return Result(
+                outcome=Outcome.CONTAINER_LOST,
+                exit_code=code,
+                reason=f"the container was killed by signal {code - _SIGNALLED} while the command performed{memory}",
+            )
+        reason = f"the command ended with exit code {code}{memory}" if code else ""
+        return Result(outcome=Outcome.EXITED, exit_code=code, reason=reason)
+    return Result(
+        outcome=Outcome.INITIALIZATION_FAILED,
+        exit_code=code,
+        reason=f"initialization ended with exit code {code}{memory}; the command was not performed",
+    )
+
+
+def of_gone_container(reason: str, *, is_gate_passed: bool) -> Result:
+    if is_gate_passed:
+        return Result(
+            outcome=Outcome.CONTAINER_LOST, reason=f"{reason}; the command may have been performed in part"
+        )
+    return Result(outcome=Outcome.PREPARATION_FAILED, reason=f"{reason}; the command was not performed")
