@@ -45,7 +45,7 @@ class Masker:
     def add(self, secrets: Iterable[bytes | Secret]) -> None:
         """Masks these too, in what is held back and all that follows.
 
-        Raises `UnmaskableSecret`, and then adds none. Takes 0.3 s for 2000 secrets.
+        Raises `UnmaskableSecret`, and then adds none. Takes 0.5 s for 2000 secrets.
         """
         added: set[bytes] = set()
         for secret in secrets:

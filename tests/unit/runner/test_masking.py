@@ -68,6 +68,13 @@ def test_nothing_is_held_back_but_the_tail_that_may_become_a_secret() -> None:
     assert masker.feed(b"3x") == b"s3cr3x"
 
 
+def test_all_but_the_last_byte_of_the_longest_needle_is_held_back() -> None:
+    secret = string.ascii_letters.encode()
+    longest = max(derive(secret), key=len)
+    masker = Masker([secret])
+    assert [masker.feed(longest[:-1]), masker.feed(longest[-1:])] == [b"", b"***"]
+
+
 def test_a_secret_cut_short_at_the_end_is_masked_from_eight_bytes_on() -> None:
     assert mask([b"s3cr3t-value"], b"is s3cr3t-") == b"is s3cr3t-"
     assert mask([b"s3cr3t-value"], b"is s3cr3t-v") == b"is ***"
