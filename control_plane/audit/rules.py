@@ -32,7 +32,7 @@ class AuditLog:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def list(self, caller: Principal, wanted: Filter, *, before: str, limit: int) -> list[Listed]:
+    async def page(self, caller: Principal, wanted: Filter, *, before: str, limit: int) -> list[Listed]:
         """Newest first, from the one after id `before` on."""
         caller.require_admin("read the audit log")
         return await self._db.read(

@@ -37,7 +37,7 @@ class AuditServicer(AuditServiceServicer):
             after_us=_time_us(request.after_time) if request.HasField("after_time") else None,
             before_us=_time_us(request.before_time) if request.HasField("before_time") else None,
         )
-        listed = await self._log.list(
+        listed = await self._log.page(
             principal.current.get(), wanted, before=self._page_tokens.decode(request), limit=size + 1
         )
         shown = listed[:size]

@@ -122,7 +122,7 @@ class Keys:
 
         return await self._db.write(unit)
 
-    async def list(
+    async def page(
         self, caller: Principal, *, before: str, limit: int, with_ended: bool
     ) -> list[ApiKey]:
         """Newest first, from the one after id `before` on."""

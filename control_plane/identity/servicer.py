@@ -51,7 +51,7 @@ class IdentityServicer(IdentityServiceServicer):
         self, request: rpc.ListApiKeysRequest, context: Context
     ) -> rpc.ListApiKeysResponse:
         size = request.page_size or DEFAULT_PAGE_SIZE
-        keys = await self._keys.list(
+        keys = await self._keys.page(
             principal.current.get(),
             before=self._page_tokens.decode(request),
             limit=size + 1,

@@ -13,7 +13,7 @@ import structlog
 from control_plane import clock, errors
 from control_plane.identity.errors import BadCredentials
 from control_plane.keys import Sealer
-from control_plane.pools import admission
+from control_plane.pools.admission import Admission, PoolTokenInfo
 from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.runs import assignments, store
 from control_plane.runs.desk import Desks
@@ -41,6 +41,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
     def __init__(
         self,
         db: Database,
+        admission: Admission,
         connections: Connections,
         desks: Desks,
         reach: Reach,
@@ -48,6 +49,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         archives: ArchiveStore,
     ) -> None:
         self._db = db
+        self._admission = admission
         self._connections = connections
         self._desks = desks
         self._reach = reach
@@ -69,7 +71,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[rpc.ConnectResponse]:
         hello = await self._admit(request_iterator)
-        token = await admission.authenticate_runner(self._db, hello.pool_token)
+        token = await self._admission.authenticate(hello.pool_token)
         runner = await self._register(hello, token)
         stream = RunnerStream(self._desks, self._reach, self._sealer, runner, request_iterator)
         try:
@@ -94,7 +96,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
     async def FetchSource(
         self, request: rpc.FetchSourceRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[rpc.FetchSourceResponse]:
-        token = await admission.authenticate_runner(self._db, _bearer(context))
+        token = await self._admission.authenticate(_bearer(context))
         sha256 = await self._db.read(lambda tx: _source_of(tx, request.assignment, token.pool_id))
         async for chunk in self._archives.chunks(sha256):
             yield rpc.FetchSourceResponse(chunk=chunk)
@@ -109,7 +111,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             raise ProtocolVersion(first.hello.protocol_version, PROTOCOL_VERSION)
         return first.hello
 
-    async def _register(self, hello: rpc.Hello, token: admission.PoolTokenInfo) -> RunnerConnection:
+    async def _register(self, hello: rpc.Hello, token: PoolTokenInfo) -> RunnerConnection:
         now = clock.now_us()
         runner = RunnerConnection(
             runner_id=hello.runner_id,
@@ -123,7 +125,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             last_seen_us=now,
             status=hello.status,
         )
-        await admission.record_runner(self._db, hello, token.pool_id)
+        await self._admission.record(hello, token)
         if older := self._connections.add(runner):
             older.end(TakenOver(hello.runner_id))
         return runner
