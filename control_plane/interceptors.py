@@ -23,7 +23,8 @@ from control_plane.identity.authenticator import Authenticator
 log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+# The generated code is typed for the synchronous server; the four shapes of a handler are told apart at run time.
+Handler = Any
 
 _API = "/interlock.v1."
 # Their callers have no token: a key is exchanged for one, and runners bring the token of their pool.
@@ -45,9 +46,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         method = handler_call_details.method
         if not method.startswith(_API):
             return await continuation(handler_call_details)
@@ -199,7 +200,7 @@ def _check_fields(message: Message, raw: bytes) -> None:
 def field_path(violation: protovalidate.Violation) -> str:
     """`stack.labels[2]` out of a violation."""
     parts = []
-    for element in violation.proto.field.elements:
+    for element in violation.proto.field.elements if violation.proto.field else ():
         place = element.subscript
         parts.append(element.field_name + (f"[{place.value}]" if place is not None else ""))
     return ".".join(parts)

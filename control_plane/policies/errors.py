@@ -51,6 +51,19 @@ class PolicyRefused(DomainError):
         super().__init__("\n".join(map(str, self.findings)), details=[details])
 
 
+class TaskDenied(DomainError):
+    """Task policies deny it; nothing was created, and the decision is recorded."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = ErrorReason.ERROR_REASON_TASK_DENIED
+
+    def __init__(self, messages: Sequence[str], policies: Sequence[str], decision_id: str) -> None:
+        detail = errors_pb2.TaskDenied(
+            messages=sorted(messages), policies=sorted(policies), decision_id=decision_id
+        )
+        super().__init__(f"denied by policy: {'; '.join(detail.messages)}", details=[detail])
+
+
 class EvaluationFailed(DomainError):
     """A policy could not be evaluated, so the answer is no; `policy_id` is None where it is not known."""
 

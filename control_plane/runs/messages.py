@@ -17,7 +17,7 @@ def to_run(
     *,
     output_size_bytes: int | None = None,
     waiting: run_pb2.Waiting | None = None,
-    history: Sequence[sa.Row[Any]] = (),
+    history: Sequence[sa.Row[Any, Any, Any]] = (),
 ) -> run_pb2.Run:
     """The message of a row; `output_size_bytes` is what is durable of an active run's output."""
     run = run_pb2.Run(

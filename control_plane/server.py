@@ -1,0 +1,374 @@
+"""Wiring: builds the parts of a control plane, starts them, serves, and stops them in the right order.
+The only file that knows everyone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from control_plane.audit.rules import AuditLog
+from control_plane.audit.sealer import LogSealer
+from control_plane.audit.servicer import AuditServicer
+from control_plane.config import Config
+from control_plane.identity.authenticator import Authenticator
+from control_plane.identity.failure_limit import FailureLimit
+from control_plane.identity.rules import Keys, first_admin_key
+from control_plane.identity.servicer import IdentityServicer
+from control_plane.identity.tokens import Tokens
+from control_plane.interceptors import CallInterceptor
+from control_plane.keys import MasterKey, Sealer
+from control_plane.paging import PageTokens
+from control_plane.policies.catalog import PolicyCatalog
+from control_plane.policies.engine import PolicyEngine
+from control_plane.policies.guard import PolicyGuard
+from control_plane.policies.servicer import PolicyServicer
+from control_plane.policies.toolchain import OpaNotFoundError
+from control_plane.pools.admission import Admission
+from control_plane.pools.connections import Connections
+from control_plane.pools.rules import Pools
+from control_plane.pools.runners import Runners
+from control_plane.pools.servicer import PoolServicer
+from control_plane.runs.create import TaskCreation
+from control_plane.runs.desk import Desks
+from control_plane.runs.feeds import Feeds
+from control_plane.runs.jobs import JobBuilder
+from control_plane.runs.notices import Notices
+from control_plane.runs.queries import Queries
+from control_plane.runs.reach import Reach
+from control_plane.runs.runner_servicer import RunnerServicer
+from control_plane.runs.scheduler import Scheduler
+from control_plane.runs.servicer import RunServicer
+from control_plane.runs.watch import Watches
+from control_plane.stacks.access import Access
+from control_plane.stacks.environment import Environments
+from control_plane.stacks.git_source import GitRemotes
+from control_plane.stacks.git_url import GitRules
+from control_plane.stacks.locks import Locks
+from control_plane.stacks.pinning import SourcePins
+from control_plane.stacks.rules import Stacks
+from control_plane.stacks.servicer import StackServicer
+from control_plane.stacks.upload import Uploads
+from control_plane.storage.archives import ArchiveStore
+from control_plane.storage.database import Database
+from control_plane.storage.migrate import migrate
+from control_plane.storage.output_files import OutputFiles
+from interlock.v1 import (
+    audit_service_pb2_grpc,
+    identity_service_pb2_grpc,
+    policy_service_pb2_grpc,
+    pool_service_pb2_grpc,
+    run_service_pb2_grpc,
+    runner_service_pb2_grpc,
+    stack_service_pb2_grpc,
+)
+
+# Measured in shared facts on gRPC: frozen peers are found within 30 s, and pings are not taken for abuse.
+_OPTIONS: Final = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 1 << 20),
+    ("grpc.max_metadata_size", 32 << 10),
+    ("grpc.absolute_max_metadata_size", 64 << 10),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+]
+_GRACE_S = 10.0
+_SERVICES: Final = (
+    "AuditService", "IdentityService", "PolicyService", "PoolService", "RunService", "RunnerService", "StackService"
+)  # fmt: skip
+
+log = structlog.get_logger(__name__)
+
+
+class CannotStart(Exception):
+    """The server cannot start here; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class _Servicers:
+    """What the listener serves."""
+
+    audit: AuditServicer
+    identity: IdentityServicer
+    policies: PolicyServicer
+    pools: PoolServicer
+    runs: RunServicer
+    runners: RunnerServicer
+    stacks: StackServicer
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """All parts, built and not yet started."""
+
+    db: Database
+    engine: PolicyEngine
+    catalog: PolicyCatalog
+    outputs: OutputFiles
+    scheduler: Scheduler
+    sealer: LogSealer
+    reach: Reach
+    watches: Watches
+    interceptor: CallInterceptor
+    servicers: _Servicers
+
+
+def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngine) -> ControlPlane:
+    """Connects the parts to each other; starts nothing."""
+    sealer, pages = Sealer(master), PageTokens(master)
+    connections, feeds = Connections(), Feeds()
+    notices = Notices(feeds)
+    outputs = OutputFiles(settings.data_dir / "output")
+    archives = ArchiveStore(settings.data_dir / "sources")
+    archives.open()
+    guard = PolicyGuard(db, engine)
+    access = Access(db, guard)
+    catalog = PolicyCatalog(db, engine)
+    queries = Queries(db, guard, connections, outputs, pages)
+    watches = Watches(feeds, outputs, queries)
+    scheduler = Scheduler(db, connections, JobBuilder(sealer), sealer, notices)
+    notices.wake_scheduler = scheduler.wake
+    connections.on_change = notices.capacity_changed
+    reach = Reach(db, connections, notices, lease_s=settings.runner_lease_s)
+    desks = Desks(db, outputs, connections, feeds, notices)
+    authenticator, failures = Authenticator(db, tokens := Tokens(master)), FailureLimit()
+    git_rules = GitRules(allow_http="http" in settings.git_allow, allow_file="file" in settings.git_allow)
+    pins = SourcePins(sealer, GitRemotes(git_rules))
+    servicers = _Servicers(
+        audit=AuditServicer(AuditLog(db), pages),
+        identity=IdentityServicer(
+            Keys(db, tokens=tokens, authenticator=authenticator, failures=failures), pages
+        ),
+        policies=PolicyServicer(catalog, access, pages),
+        pools=PoolServicer(Pools(db, connections), Runners(db, connections), connections, pages),
+        runs=RunServicer(
+            db, TaskCreation(db, guard, pins, queries, notices), queries, watches, connections, notices
+        ),
+        runners=RunnerServicer(
+            db, Admission(db, failures=failures), connections, desks, reach, sealer, archives
+        ),
+        stacks=StackServicer(
+            Stacks(db, access, sealer, git_rules=git_rules, on_change=notices.queue_changed),
+            Locks(db, access, on_change=notices.queue_changed),
+            Environments(db, access, sealer),
+            Uploads(db, access, archives, max_bytes=settings.max_upload_bytes),
+            pages,
+        ),
+    )
+    return ControlPlane(
+        db,
+        engine,
+        catalog,
+        outputs,
+        scheduler,
+        LogSealer(db),
+        reach,
+        watches,
+        CallInterceptor(authenticator),
+        servicers,
+    )
+
+
+async def serve(settings: Config) -> None:
+    """Serves until SIGTERM or SIGINT, then ends in order: nobody new, watchers and runners told, output flushed.
+
+    Raises:
+        CannotStart, MasterKeyError, DatabaseTooNewError: with what to do.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _only_one(settings.data_dir):
+        master = (
+            MasterKey.from_hex(settings.master_key)
+            if settings.master_key
+            else MasterKey.from_file(settings.data_dir / "master.key")
+        )
+        db = Database(settings.database_url)
+        try:
+            await asyncio.to_thread(migrate, db.engine)
+            plane = build(settings, db, master, _engine(settings, master))
+            async with _started(plane):
+                await _serve_calls(settings, plane)
+        finally:
+            await asyncio.to_thread(db.close)
+
+
+@contextlib.asynccontextmanager
+async def _started(plane: ControlPlane) -> AsyncIterator[None]:
+    await plane.engine.start(await plane.catalog.load())
+    background = [
+        _background(plane.outputs.serve(), "output"),
+        _background(plane.scheduler.serve(), "scheduler"),
+        _background(plane.reach.serve(), "reach"),
+        _background(plane.sealer.run(), "audit-sealer"),
+    ]
+    await plane.reach.start()
+    try:
+        yield
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await plane.sealer.seal_all()
+        await plane.engine.stop()
+
+
+async def _serve_calls(settings: Config, plane: ControlPlane) -> None:
+    server = grpc.aio.server(interceptors=[plane.interceptor], options=_OPTIONS)
+    _add_servicers(server, plane.servicers)
+    status = await _add_health_and_reflection(server)
+    address = _listen(server, settings)
+    await _show_first_key(settings, plane.db, address)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await server.start()
+    _announce(settings.data_dir, address)
+    log.info("server.ready", address=address, data_dir=str(settings.data_dir))
+    await stop.wait()
+    log.info("server.stopping", grace_s=_GRACE_S)
+    await status.enter_graceful_shutdown()
+    plane.servicers.runners.close()
+    plane.watches.close()
+    await server.stop(_GRACE_S)
+    (settings.data_dir / "server.json").unlink(missing_ok=True)
+
+
+def _background(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """A part that must never end while the server runs: if it breaks, the server goes down, to be started again."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("server.part_broke", part=name, exc_info=error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(ended)
+    return task
+
+
+def _engine(settings: Config, master: MasterKey) -> PolicyEngine:
+    try:
+        return PolicyEngine.from_environment(
+            sanitizer_key=master.derive("sanitized").hex(),
+            environment={
+                **os.environ,
+                "INTERLOCK_OPA_URL": settings.opa_url,
+                "INTERLOCK_OPA_TOKEN": settings.opa_token,
+                "INTERLOCK_OPA": settings.opa,
+            },
+        )
+    except (OpaNotFoundError, ValueError) as error:
+        raise CannotStart(str(error)) from error
+
+
+def _add_servicers(server: grpc.aio.Server, servicers: _Servicers) -> None:
+    audit_service_pb2_grpc.add_AuditServiceServicer_to_server(servicers.audit, server)
+    identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(servicers.identity, server)
+    policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(servicers.policies, server)
+    pool_service_pb2_grpc.add_PoolServiceServicer_to_server(servicers.pools, server)
+    run_service_pb2_grpc.add_RunServiceServicer_to_server(servicers.runs, server)
+    runner_service_pb2_grpc.add_RunnerServiceServicer_to_server(servicers.runners, server)
+    stack_service_pb2_grpc.add_StackServiceServicer_to_server(servicers.stacks, server)
+
+
+async def _add_health_and_reflection(server: grpc.aio.Server) -> health.aio.HealthServicer:
+    names = [f"interlock.v1.{service}" for service in _SERVICES]
+    status = health.aio.HealthServicer()
+    for name in ("", *names):
+        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return status
+
+
+def _listen(server: grpc.aio.Server, settings: Config) -> str:
+    """Binds, and returns the address that clients use."""
+    if settings.is_unix:
+        # The socket is for its owner alone: whoever may connect still has to show a token.
+        before = os.umask(0o177)
+        try:
+            server.add_insecure_port(settings.listen)
+        finally:
+            os.umask(before)
+        return settings.listen
+    host, _, _ = settings.listen.rpartition(":")
+    try:
+        if settings.tls is None:
+            port = server.add_insecure_port(settings.listen)
+        else:
+            port = server.add_secure_port(settings.listen, _credentials(settings))
+    except RuntimeError as error:
+        raise CannotStart(
+            f"cannot listen on {settings.listen} ({error}); is another server running there?"
+        ) from error
+    return f"{host}:{port}"
+
+
+def _credentials(settings: Config) -> grpc.ServerCredentials:
+    tls = settings.tls
+    assert tls is not None
+    client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
+    return grpc.ssl_server_credentials(
+        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
+        root_certificates=client_ca,
+        require_client_auth=client_ca is not None,
+    )
+
+
+async def _show_first_key(settings: Config, db: Database, address: str) -> None:
+    """Makes the first admin key where there is no key yet, and shows it once."""
+    first = await first_admin_key(db)
+    if first is None:
+        return
+    key = first[1].text
+    if settings.first_key_file is not None:
+        descriptor = os.open(settings.first_key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key + "\n")
+        return
+    print(
+        "This is the first start. Here is an admin's API key; it is shown only this once:\n\n"
+        f"    export INTERLOCK_ADDRESS={address}\n"
+        f"    export INTERLOCK_API_KEY={key}\n\n"
+        "Next: `interlock whoami`, then `interlock key create` for everybody else, "
+        "`interlock pool token create public` for a runner.",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _announce(data_dir: Path, address: str) -> None:
+    """Writes server.json whole or not at all: who reads it can connect."""
+    target = data_dir / "server.json"
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"address": address, "pid": os.getpid()}) + "\n")
+    temporary.replace(target)
+
+
+@contextlib.contextmanager
+def _only_one(data_dir: Path) -> Iterator[None]:
+    with (data_dir / "server.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CannotStart(
+                f"another control plane uses {data_dir}; stop it, or set INTERLOCK_DATA_DIR to another folder"
+            ) from error
+        yield
