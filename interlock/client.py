@@ -1,6 +1,7 @@
 """The asynchronous client: one channel, one caller, a face per service."""
 
 import os
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -60,10 +61,11 @@ class Client:
 
 
 def connect(
-    address: str | None = None,
+    address: str = "",
     *,
-    token: str | None = None,
-    api_key: str | None = None,
+    profile: str = "",
+    token: str = "",
+    api_key: str = "",
     tls: Tls | None = None,
     insecure: bool = False,
     retry: Retry | None = None,
@@ -71,24 +73,15 @@ def connect(
     """A client of the control plane at `address`, HOST:PORT or unix:///PATH. The first call connects.
 
     An `api_key` (ID.SECRET) is exchanged for short-lived tokens, which are renewed by themselves; a `token`
-    is used as it is. Without an address, both come from the environment or from the profile that
-    `interlock login` or `interlock dev` stored. Connections to other machines use TLS; `insecure=True` sends
-    credentials to them in plaintext. `retry` is the patience with a server that does not answer.
+    is used as it is. What is not given comes from the environment (INTERLOCK_ADDRESS, INTERLOCK_TOKEN,
+    INTERLOCK_API_KEY, INTERLOCK_PROFILE) or from the profile that `interlock login` or `interlock dev` stored.
+    Connections to other machines use TLS; `insecure=True` sends credentials to them in plaintext. `retry` is
+    the patience with a server that does not answer.
 
     Raises Misconfigured where no address or credential is to be had.
     """
-    if address is None:
-        profile = profiles.resolve(os.environ)
-        tls = tls or profile.tls()
-    else:
-        profile = Profile(address=address)
-    return Client(
-        Profile(
-            address=profile.address,
-            token=token or ("" if api_key else profile.token),
-            api_key=api_key or ("" if token else profile.api_key),
-            insecure=insecure or profile.insecure,
-        ),
-        tls=tls,
-        retry=retry or Retry(),
-    )
+    found = profiles.resolve(os.environ, name=profile, address=address)
+    if token or api_key:
+        found = replace(found, token=token, api_key=api_key)
+    found = replace(found, insecure=insecure or found.insecure)
+    return Client(found, tls=tls or found.tls(), retry=retry or Retry())

@@ -8,7 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from interlock.channel import Tls
@@ -109,41 +109,37 @@ def save(file: Path, profiles: Profiles) -> None:
         raise Misconfigured(f"{file}: {error.strerror}") from error
 
 
-def resolve(
-    environ: Mapping[str, str], *, name: str = "", address: str = "", file: Path | None = None
-) -> Profile:
+def resolve(environ: Mapping[str, str], *, name: str = "", address: str = "") -> Profile:
     """What counts now. Arguments come before INTERLOCK_ADDRESS, INTERLOCK_TOKEN, INTERLOCK_API_KEY and
     INTERLOCK_PROFILE, and those before the default profile.
 
-    A profile's credentials go to its own address: another address takes nothing from the default profile.
+    A profile's credentials go to its own address: another address takes them only where `name` is given too.
     """
-    name = name or environ.get("INTERLOCK_PROFILE", "")
-    address = address or environ.get("INTERLOCK_ADDRESS", "")
-    if name or not address:
-        profiles = load(file or default_file(environ))
-        chosen = name or profiles.default
-        profile = profiles.get(chosen) if chosen else Profile()
-    else:
-        profile = Profile()
-    values = asdict(profile)
-    if address:
-        values["address"] = address
-    if credentials := _credentials(environ):
-        values |= {"token": "", "api_key": ""} | credentials
-    if not values["address"]:
+    profile = _chosen(environ, name=name, address=address)
+    # A token at hand comes before a key that has to be exchanged for one.
+    if token := environ.get("INTERLOCK_TOKEN"):
+        profile = replace(profile, token=token, api_key="")
+    elif api_key := environ.get("INTERLOCK_API_KEY"):
+        profile = replace(profile, token="", api_key=api_key)
+    if not profile.address:
         raise Misconfigured(
             "no control plane is named: start one with `interlock dev`, store one with `interlock login`, "
             "or set INTERLOCK_ADDRESS"
         )
-    return Profile(**values)
+    return profile
 
 
-def _credentials(environ: Mapping[str, str]) -> dict[str, str]:
-    """A token at hand comes before a key that has to be exchanged for one."""
-    for variable, key in (("INTERLOCK_TOKEN", "token"), ("INTERLOCK_API_KEY", "api_key")):
-        if value := environ.get(variable):
-            return {key: value}
-    return {}
+def _chosen(environ: Mapping[str, str], *, name: str, address: str) -> Profile:
+    wanted_name = name or environ.get("INTERLOCK_PROFILE", "")
+    wanted_address = address or environ.get("INTERLOCK_ADDRESS", "")
+    if wanted_address and not wanted_name:
+        return Profile(address=wanted_address)
+    stored = load(default_file(environ))
+    chosen = wanted_name or stored.default
+    profile = stored.get(chosen) if chosen else Profile()
+    if wanted_address in ("", profile.address):
+        return profile
+    return replace(profile if name else Profile(), address=wanted_address)
 
 
 def _parsed(file: Path, content: Mapping[str, object]) -> Profiles:

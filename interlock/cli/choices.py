@@ -1,0 +1,45 @@
+"""The closed sets of options, as the API names them."""
+
+from enum import StrEnum
+
+
+class ToolName(StrEnum):
+    TERRAFORM = "terraform"
+    OPENTOFU = "opentofu"
+    TERRAGRUNT = "terragrunt"
+    PULUMI = "pulumi"
+    KUBERNETES = "kubernetes"
+    ANSIBLE = "ansible"
+    CUSTOM = "custom"
+
+
+class PullPolicyName(StrEnum):
+    IF_NOT_PRESENT = "if_not_present"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class PolicyKindName(StrEnum):
+    TASK = "task"
+    ACCESS = "access"
+
+
+class StateName(StrEnum):
+    PENDING_REVIEW = "pending_review"
+    QUEUED = "queued"
+    READY = "ready"
+    PREPARING = "preparing"
+    INITIALIZING = "initializing"
+    PERFORMING = "performing"
+    FINISHED = "finished"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    DISCARDED = "discarded"
+
+
+class HookPhase(StrEnum):
+    BEFORE_INIT = "before_init"
+    AFTER_INIT = "after_init"
+    BEFORE_PERFORM = "before_perform"
+    AFTER_PERFORM = "after_perform"
+    AFTER_RUN = "after_run"

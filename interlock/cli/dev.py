@@ -1,0 +1,206 @@
+"""`interlock dev`: control plane, OPA and one runner on this machine, in one command."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import interlock
+from interlock import profiles
+from interlock.cli import show
+from interlock.cli.dev_child import Child
+from interlock.cli.dev_folder import DevFolder
+from interlock.cli.server import require
+from interlock.cli.session import PATIENCE
+from interlock.errors import BadCredentials, Misconfigured
+from interlock.profiles import Profile
+from interlock.types import Runner, RunnerState
+
+PROFILE = "dev"
+POOL = "public"
+READY_WITHIN_S = 60.0
+# A runner hands over what it has; a control plane lets its streams end.
+STOP_RUNNER_WITHIN_S = 15.0
+STOP_SERVER_WITHIN_S = 25.0
+# Not for the servers: they would act on another control plane's settings.
+CLIENT_VARIABLES = ("INTERLOCK_ADDRESS", "INTERLOCK_TOKEN", "INTERLOCK_API_KEY", "INTERLOCK_PROFILE")
+
+NEXT = """\
+In another terminal{profile}:
+
+  interlock stack create hello --tool custom --image alpine:3
+  mkdir -p hello && interlock stack push hello hello
+  interlock task run hello -- 'echo hello from $(hostname)'
+  interlock audit list
+
+Ctrl-C here ends all. The data stays in {folder}.
+"""
+
+
+def dev(
+    data_dir: Annotated[
+        Path, typer.Option(help="Where everything is kept: database, output, keys, logs.")
+    ] = Path("~/.local/share/interlock/dev"),
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="Where to listen; by default where it did last time, or any port."
+        ),
+    ] = "",
+    capacity: Annotated[int, typer.Option(min=1, help="Runs at once.")] = 4,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the logs, which are also in the folder.")
+    ] = False,
+) -> None:
+    """Runs everything on this machine: control plane, OPA and a runner. Ready in seconds; Ctrl-C ends all.
+
+    It needs a Docker Engine. The first start makes an admin key, shows it once and stores it as the profile `dev`,
+    so that commands in another terminal find it by themselves.
+    """
+    require("control_plane", extra="server", needs="sqlalchemy")
+    require("runner", extra="runner", needs="docker")
+    folder = DevFolder(data_dir)
+    with folder.taken():
+        asyncio.run(_dev(folder, listen=listen, capacity=capacity, verbose=verbose))
+
+
+async def _dev(folder: DevFolder, *, listen: str, capacity: int, verbose: bool) -> None:
+    begun_at = time.monotonic()
+    interrupted = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(
+            _start(stack, folder, listen=listen, capacity=capacity, verbose=verbose)
+        )
+        if await _first(starting, interrupted):
+            children, runner = starting.result()
+            _welcome(folder, runner, took_s=time.monotonic() - begun_at)
+            await _until_over(children, interrupted)
+        show.note("interlock dev: ending")
+    show.note("interlock dev: all has ended")
+
+
+async def _first(
+    starting: asyncio.Task[tuple[list[Child], Runner | None]], interrupted: asyncio.Event
+) -> bool:
+    """True once it has started; an interrupt before that cancels the start."""
+    interrupt = asyncio.create_task(interrupted.wait())
+    try:
+        await asyncio.wait([starting, interrupt], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        interrupt.cancel()
+    if starting.done():
+        return True
+    starting.cancel()
+    await asyncio.wait([starting])
+    return False
+
+
+async def _start(
+    stack: AsyncExitStack, folder: DevFolder, *, listen: str, capacity: int, verbose: bool
+) -> tuple[list[Child], Runner | None]:
+    """Starts all, in order; what was started ends with `stack`."""
+    common = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
+    server_settings = {
+        "INTERLOCK_DATA_DIR": str(folder.server_dir),
+        "INTERLOCK_LISTEN": listen or folder.listen_address(),
+        "INTERLOCK_FIRST_KEY_FILE": str(folder.admin_key_file),
+    }
+    is_first_start = not folder.read_secret(folder.admin_key_file)
+    server = await stack.enter_async_context(
+        _child(
+            folder, "control plane", "control_plane", common | server_settings, STOP_SERVER_WITHIN_S, verbose
+        )
+    )
+    await server.ready("server.ready", within_s=READY_WITHIN_S)
+    api_key = folder.read_secret(folder.admin_key_file)
+    if not api_key:
+        raise Misconfigured(
+            f"{folder.admin_key_file} is gone, and a key is shown once only; give another --data-dir"
+        )
+    _store_profile(folder, api_key)
+    if is_first_start:
+        show.note(f"interlock dev: the admin key, shown this once; profile {PROFILE} has it:")
+        show.note(api_key)
+    address = folder.server_address()
+    client = await stack.enter_async_context(interlock.connect(address, api_key=api_key, retry=PATIENCE))
+    await _ensure_pool_token(client, folder)
+    runner_settings = {
+        "INTERLOCK_ADDRESS": address,
+        "INTERLOCK_POOL_TOKEN_FILE": str(folder.pool_token_file),
+        "INTERLOCK_RUNNER_DIR": str(folder.runner_dir),
+        "INTERLOCK_RUNNER_CAPACITY": str(capacity),
+    }
+    runner = await stack.enter_async_context(
+        _child(folder, "runner", "runner", common | runner_settings, STOP_RUNNER_WITHIN_S, verbose)
+    )
+    await runner.ready("runner.ready", within_s=READY_WITHIN_S)
+    connected = [each async for each in client.pools.list_runners(pool_id=POOL)]
+    return [server, runner], connected[0] if connected else None
+
+
+@asynccontextmanager
+async def _child(
+    folder: DevFolder, name: str, module: str, environ: Mapping[str, str], stop_within_s: float, verbose: bool
+) -> AsyncIterator[Child]:
+    log_file = folder.log_file(name.replace(" ", "_"))
+    child = await Child.start(name, module, environ, log_file, echo=verbose)
+    try:
+        yield child
+    finally:
+        await child.stop(within_s=stop_within_s)
+
+
+async def _ensure_pool_token(client: interlock.Client, folder: DevFolder) -> None:
+    try:
+        await client.identity.get_caller()
+    except BadCredentials as error:
+        raise Misconfigured(
+            f"the key in {folder.admin_key_file} is not one of the database's beside it; give another --data-dir"
+        ) from error
+    if not folder.read_secret(folder.pool_token_file):
+        created = await client.pools.create_token(POOL, name="interlock dev")
+        folder.write_secret(folder.pool_token_file, created.credential)
+
+
+def _store_profile(folder: DevFolder, api_key: str) -> None:
+    file = profiles.default_file(os.environ)
+    profile = Profile(address=folder.server_address(), api_key=api_key)
+    profiles.save(file, profiles.load(file).with_profile(PROFILE, profile, make_default=False))
+
+
+async def _until_over(children: list[Child], interrupted: asyncio.Event) -> None:
+    """Returns at an interrupt. Raises ChildFailed where a child ends by itself."""
+    endings = {asyncio.create_task(child.ended()): child for child in children}
+    interrupt = asyncio.create_task(interrupted.wait())
+    try:
+        done, _ = await asyncio.wait([interrupt, *endings], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (interrupt, *endings):
+            task.cancel()
+    for ending, child in endings.items():
+        if ending in done and not interrupted.is_set():
+            raise child.failure(f"ended by itself with exit code {ending.result()}")
+
+
+def _welcome(folder: DevFolder, runner: Runner | None, *, took_s: float) -> None:
+    show.note(
+        f"interlock dev: ready in {took_s:.1f} s; the control plane listens on {folder.server_address()}"
+    )
+    if runner is None or runner.state != RunnerState.RUNNER_STATE_READY:
+        reason = runner.state_reason if runner is not None else "it is not connected"
+        show.note(f"interlock dev: the runner takes no work: {reason or 'it is not ready'}")
+    is_default = profiles.load(profiles.default_file(os.environ)).default == PROFILE
+    print(
+        NEXT.format(
+            folder=folder.path, profile="" if is_default else ", after `export INTERLOCK_PROFILE=dev`"
+        ),
+        flush=True,
+    )

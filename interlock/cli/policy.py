@@ -1,0 +1,183 @@
+"""`interlock policy`: Rego that decides who may do what."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from interlock import enums
+from interlock.cli import complete, confirm, show
+from interlock.cli.choices import PolicyKindName
+from interlock.cli.session import connect
+from interlock.errors import Misconfigured
+from interlock.types import Policy, PolicyKind, RegoVersion
+
+app = typer.Typer(no_args_is_help=True, help="Store policies and attach them to stacks.")
+
+PolicyId = Annotated[
+    str, typer.Argument(metavar="POLICY", help="The policy's id.", autocompletion=complete.policies)
+]
+StackId = Annotated[
+    str, typer.Argument(metavar="STACK", help="The stack's id.", autocompletion=complete.stacks)
+]
+LABEL_HELP = "autoattach:LABEL attaches it to every stack with LABEL, autoattach:* to all. May be repeated."
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A name for people; the id is made from it.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The Rego; - reads standard input.")],
+    kind: Annotated[PolicyKindName, typer.Option(help="When it is asked.")],
+    policy_id: Annotated[str, typer.Option("--id", help="The id, if not made from the name.")] = "",
+    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+    label: Annotated[list[str] | None, typer.Option(help=LABEL_HELP)] = None,
+    output: show.Output = show.Format.TEXT,
+) -> None:
+    """Stores a policy. What is wrong with its text is printed as file:line:column: message.
+
+    `interlock policy create "deny destroy" deny_destroy.rego --kind task --label "autoattach:*"`
+    """
+    with connect(context) as client:
+        policy = client.policies.create(
+            name,
+            _read(file),
+            kind=kind.value,
+            policy_id=policy_id,
+            description=description,
+            labels=label or (),
+            file_name=_file_name(file),
+        )
+    show.done(
+        policy,
+        f"policy {policy.id} is stored; attach it with: interlock policy attach {policy.id} STACK",
+        output,
+    )
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    stack: Annotated[
+        str, typer.Option(help="Only those that apply to this stack.", autocompletion=complete.stacks)
+    ] = "",
+    kind: Annotated[PolicyKindName | None, typer.Option(help="Only this kind.")] = None,
+    output: show.Output = show.Format.TEXT,
+) -> None:
+    """Lists policies by id."""
+    columns = {
+        "ID": lambda policy: policy.id,
+        "NAME": lambda policy: policy.name,
+        "KIND": lambda policy: enums.name(PolicyKind, policy.kind),
+        "REVISION": lambda policy: str(policy.revision),
+        "LABELS": lambda policy: ",".join(policy.labels),
+        "STACKS": lambda policy: ",".join(policy.attached_stack_ids),
+    }
+    with connect(context) as client:
+        listed = client.policies.list(
+            stack_id=stack, kind=kind.value if kind else PolicyKind.POLICY_KIND_UNSPECIFIED
+        )
+        show.table(listed, columns, output)
+
+
+@app.command("show")
+def show_(
+    context: typer.Context,
+    policy_id: PolicyId,
+    body: Annotated[bool, typer.Option("--body", help="Only its text, to be piped into a file.")] = False,
+    output: show.Output = show.Format.TEXT,
+) -> None:
+    """Shows a policy with its text."""
+    with connect(context) as client:
+        policy = client.policies.get(policy_id)
+    if not body:
+        show.record(policy, _fields(policy), output)
+    if body or output is show.Format.TEXT:
+        sys.stdout.write(policy.body if body else f"\n{policy.body}")
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    policy_id: PolicyId,
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="The new Rego; - reads standard input.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The new name.")] = None,
+    description: Annotated[str | None, typer.Option(help="The new description.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="The new labels, in place of all old ones.")] = None,
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Take all labels off.")] = False,
+    output: show.Output = show.Format.TEXT,
+) -> None:
+    """Changes what is given and leaves the rest. Counts for every decision from then on."""
+    body = None if file is None else _read(file)
+    labels = [] if no_labels else label or None
+    if body is None and name is None and description is None and labels is None:
+        raise typer.BadParameter("nothing to change: give a FILE or an option")
+    with connect(context) as client:
+        policy = client.policies.update(
+            policy_id,
+            name=name,
+            description=description,
+            body=body,
+            labels=labels,
+            file_name="" if file is None else _file_name(file),
+        )
+    show.done(policy, f"policy {policy.id} is changed, revision {policy.revision}", output)
+
+
+@app.command()
+def delete(context: typer.Context, policy_id: PolicyId, yes: confirm.Yes = False) -> None:
+    """Detaches a policy everywhere and deletes it."""
+    confirm.require(f"delete policy {policy_id}", yes=yes)
+    with connect(context) as client:
+        client.policies.delete(policy_id)
+    show.note(f"policy {policy_id} is deleted")
+
+
+@app.command()
+def attach(
+    context: typer.Context, policy_id: PolicyId, stack_id: StackId, output: show.Output = show.Format.TEXT
+) -> None:
+    """Attaches a policy to a stack. Doing it twice is harmless."""
+    with connect(context) as client:
+        policy = client.policies.attach(policy_id, stack_id)
+    show.done(policy, f"policy {policy_id} is attached to {stack_id}", output)
+
+
+@app.command()
+def detach(
+    context: typer.Context, policy_id: PolicyId, stack_id: StackId, output: show.Output = show.Format.TEXT
+) -> None:
+    """Detaches a policy that was attached by hand. What a label attached goes with the label."""
+    with connect(context) as client:
+        policy = client.policies.detach(policy_id, stack_id)
+    show.done(policy, f"policy {policy_id} is detached from {stack_id}", output)
+
+
+def _fields(policy: Policy) -> dict[str, str]:
+    return {
+        "id": policy.id,
+        "name": policy.name,
+        "description": policy.description,
+        "kind": enums.name(PolicyKind, policy.kind),
+        "revision": str(policy.revision),
+        "rego": enums.name(RegoVersion, policy.rego_version),
+        "labels": ", ".join(policy.labels),
+        "attached to": ", ".join(policy.attached_stack_ids),
+        "changed": show.when(policy.update_time),
+    }
+
+
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise Misconfigured(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Misconfigured(f"{file}: not UTF-8 at byte {error.start}") from error
+
+
+def _file_name(file: str) -> str:
+    return "stdin.rego" if file == "-" else file[-255:]
