@@ -27,6 +27,7 @@ from interlock.v1.runner_service_pb2 import (
 from interlock.v1.runner_service_pb2_grpc import RunnerServiceStub
 from runner.config import Config, TlsFiles
 from runner.errors import SourceUnavailable
+from runner.groups import flattened
 
 log = structlog.get_logger(__name__)
 
@@ -87,19 +88,18 @@ class _StreamEnded(Exception):
 
 
 class Connection:
-    def __init__(self, config: Config, party: Party) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._party = party
         self._pause = Pause()
         self._channel: grpc.aio.Channel | None = None
 
-    async def run(self) -> NoReturn:
+    async def run(self, party: Party) -> NoReturn:
         """Keeps a stream open until it is cancelled."""
         while True:
             async with open_channel(self._config.address, self._config.tls) as channel:
                 self._channel = channel
                 try:
-                    await self._stream(channel)
+                    await self._stream(channel, party)
                 except (grpc.aio.AioRpcError, _StreamEnded, TimeoutError) as error:
                     pause_s = self._after(error)
                 finally:
@@ -126,51 +126,26 @@ class Connection:
         finally:
             call.cancel()
 
-    async def _stream(self, channel: grpc.aio.Channel) -> NoReturn:
+    async def _stream(self, channel: grpc.aio.Channel, party: Party) -> NoReturn:
         stub = RunnerServiceStub(channel)
         call = stub.Connect()
         try:
-            welcome = await asyncio.wait_for(self._greet(call), _WELCOME_WITHIN_S)
+            welcome = await asyncio.wait_for(self._greet(call, party), _WELCOME_WITHIN_S)
             self._pause.reset()
             log.info("runner.ready", runner_id=welcome.runner_id, pool_id=welcome.pool_id)
-            await self._converse(call, welcome)
+            await _converse(call, party, welcome)
         finally:
             call.cancel()
 
-    async def _greet(self, call: Stream) -> Welcome:
-        hello = self._party.hello()
+    async def _greet(self, call: Stream, party: Party) -> Welcome:
+        hello = party.hello()
         hello.pool_token = self._config.pool_token.reveal()
         await call.write(ConnectRequest(hello=hello))
         message = await _next_message(call)
         if message.WhichOneof("message") != "welcome":
             raise _StreamEnded("the control plane did not begin with a welcome")
-        self._party.welcomed(message.welcome)
+        party.welcomed(message.welcome)
         return message.welcome
-
-    async def _converse(self, call: Stream, welcome: Welcome) -> NoReturn:
-        one_at_a_time = asyncio.Lock()
-
-        async def send(message: ConnectRequest) -> None:
-            async with one_at_a_time:
-                await call.write(message)
-
-        cause: Exception = _StreamEnded("the stream ended")
-        interval_s = max(welcome.heartbeat_interval_ms / 1000, _SHORTEST_HEARTBEAT_S)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(call), name="read")
-                tasks.create_task(_beat(send, interval_s), name="heartbeats")
-                tasks.create_task(self._party.speak(send), name="speak")
-        except* (grpc.aio.AioRpcError, _StreamEnded, asyncio.InvalidStateError) as errors:
-            cause = _cause(errors)
-        raise cause
-
-    async def _read(self, call: Stream) -> NoReturn:
-        while True:
-            message = await _next_message(call)
-            self._party.received(message)
-            if message.drain.reconnect:
-                raise _StreamEnded(f"the control plane asks to dial again: {message.drain.reason}")
 
     def _after(self, error: Exception) -> float:
         """Says what happened, and how long to wait before the next attempt."""
@@ -190,6 +165,33 @@ class Connection:
             next_attempt_s=round(pause_s, 1),
         )
         return pause_s
+
+
+async def _converse(call: Stream, party: Party, welcome: Welcome) -> NoReturn:
+    one_at_a_time = asyncio.Lock()
+
+    async def send(message: ConnectRequest) -> None:
+        async with one_at_a_time:
+            await call.write(message)
+
+    cause: Exception = _StreamEnded("the stream ended")
+    interval_s = max(welcome.heartbeat_interval_ms / 1000, _SHORTEST_HEARTBEAT_S)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_read(call, party), name="read")
+            tasks.create_task(_beat(send, interval_s), name="heartbeats")
+            tasks.create_task(party.speak(send), name="speak")
+    except* (grpc.aio.AioRpcError, _StreamEnded, asyncio.InvalidStateError) as errors:
+        cause = _cause(errors)
+    raise cause
+
+
+async def _read(call: Stream, party: Party) -> NoReturn:
+    while True:
+        message = await _next_message(call)
+        party.received(message)
+        if message.drain.reconnect:
+            raise _StreamEnded(f"the control plane asks to dial again: {message.drain.reason}")
 
 
 class Pause:
@@ -234,12 +236,5 @@ async def _next_message(call: Stream) -> ConnectResponse:
 
 def _cause(errors: BaseExceptionGroup[Exception]) -> Exception:
     """The error with the stream's status, if one of them has it."""
-    flat = list(_flattened(errors))
+    flat = list(flattened(errors))
     return next((error for error in flat if isinstance(error, grpc.aio.AioRpcError)), flat[0])
-
-
-def _flattened(errors: BaseExceptionGroup[Exception]) -> list[Exception]:
-    flat: list[Exception] = []
-    for error in errors.exceptions:
-        flat += _flattened(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return flat

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -30,8 +30,8 @@ class Stage(StrEnum):
 
     ACCEPTED = "accepted"
     STARTED = "started"
-    """The container is there; it has been or is being given its script."""
-    GATE_ASKED = "gate_asked"
+    """The container is there, and waits for its script."""
+    SCRIPT_GIVEN = "script_given"
     GATE_PASSED = "gate_passed"
     """`go` was received. Written before the container gets its gate token: nothing stops the run any more."""
     ENDED = "ended"
@@ -71,14 +71,9 @@ class Entry:
     result: Result | None = None
 
     @property
-    def may_perform(self) -> bool:
-        """The gate was passed, so the command may have begun."""
-        return self.stage is Stage.GATE_PASSED or (
-            self.result is not None and self.result.outcome in {Outcome.EXITED, Outcome.CONTAINER_LOST}
-        )
-
-    def advanced(self, stage: Stage) -> Entry:
-        return replace(self, stage=stage)
+    def is_script_given(self) -> bool:
+        """Without its script the container can do nothing, and nobody else will give it one."""
+        return self.stage in {Stage.SCRIPT_GIVEN, Stage.GATE_PASSED, Stage.ENDED}
 
 
 class Journal:

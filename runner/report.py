@@ -65,6 +65,7 @@ class Report:
     output_end: int | None = None
     """Nothing behind this offset is to be sent; None: no such bound."""
     acknowledged: int = 0
+    is_closed: bool = False
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """The control plane needs nothing more of this run."""
     room: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,6 +77,11 @@ class Report:
 
     def change(self) -> None:
         self._changed.set()
+
+    def close(self) -> None:
+        """Nobody wants to hear more of it."""
+        self.spool.close()
+        self.is_closed = True
 
     def begin_stream(self) -> None:
         """A hello is being written that says what is true now."""
@@ -98,7 +104,7 @@ class Report:
         self.change()
 
     def output_refused(self, acknowledged: int) -> None:
-        """Some output was not taken: go back, and not at once."""
+        """Some output, or the result, was not taken: go back, and not at once."""
         self._not_before_s = time.monotonic() + _REFUSED_PAUSE_S
         if acknowledged < self.spool.freed:
             log.error(
@@ -110,6 +116,7 @@ class Report:
             )
             return
         self._told.offset = acknowledged
+        self._told.result_at_s = self._not_before_s - _REPEAT_RESULT_S
         self.change()
 
     async def tell(self, send: Send) -> NoReturn:
@@ -124,6 +131,8 @@ class Report:
                 await send(message)
 
     def _next(self) -> ConnectRequest | None:
+        if self.is_closed:
+            return None
         return self._next_step() or self._next_output() or self._next_result()
 
     def _next_step(self) -> ConnectRequest | None:
@@ -173,7 +182,7 @@ class Report:
     def _due_in_s(self) -> float | None:
         """How long nothing can become due without a change; None: for ever."""
         now = time.monotonic()
-        if not self._told.accepted:
+        if not self._told.accepted or self.is_closed:
             return None
         if self._unsent:
             return max(self._not_before_s, self._last_output_s + _COALESCE_S) - now

@@ -20,7 +20,7 @@ from runner.errors import OutputDiffers
 _SEGMENT_BYTES = 4 << 20
 # A fully acknowledged segment of this size is given back at once; a smaller one is not worth it.
 _WORTH_FREEING_BYTES = 256 << 10
-_SHA256_OF_NOTHING = hashlib.sha256().hexdigest()
+SHA256_OF_NOTHING = hashlib.sha256().hexdigest()
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -48,7 +48,7 @@ class Spool:
         max_bytes: int,
         segment_bytes: int = _SEGMENT_BYTES,
         start: int = 0,
-        start_sha256: str = _SHA256_OF_NOTHING,
+        start_sha256: str = SHA256_OF_NOTHING,
     ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes

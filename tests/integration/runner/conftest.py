@@ -1,10 +1,16 @@
-"""A connected engine for the tests of the runner."""
+"""A connected engine, and a runner process with a control plane that does as the test says."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
+import docker
 import pytest
 
+from interlock.v1 import runner_service_pb2 as rpc
+from interlock.v1 import stack_pb2
 from runner.docker_engine import DockerEngine
+from tests.integration.runner.processes import RunnerProcess
+from tests.integration.runner.scripted_servicer import ScriptedControlPlane
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +18,51 @@ async def docker_engine(engine_url: str) -> AsyncIterator[DockerEngine]:
     engine = await DockerEngine.connect(engine_url)
     yield engine
     await engine.close()
+
+
+@pytest.fixture
+async def control_plane() -> AsyncIterator[ScriptedControlPlane]:
+    control_plane = ScriptedControlPlane()
+    await control_plane.start()
+    yield control_plane
+    await control_plane.stop()
+
+
+@pytest.fixture
+def start_runner(
+    control_plane: ScriptedControlPlane, docker_client: docker.DockerClient, tmp_path: Path
+) -> Iterator[Callable[..., RunnerProcess]]:
+    """Starts a runner against the scripted control plane; everything it made is removed afterwards."""
+    started: list[RunnerProcess] = []
+
+    def start(folder: Path = tmp_path / "runner", **environment: str) -> RunnerProcess:
+        runner = RunnerProcess(folder, control_plane.address, **environment)
+        started.append(runner)
+        runner.start()
+        return runner
+
+    yield start
+    for runner in started:
+        runner.end()
+        if (runner.folder / "runner-id").exists():
+            for container in runner.containers(docker_client):
+                container.remove(force=True)
+
+
+@pytest.fixture
+def job(test_image: str) -> Callable[..., rpc.Job]:
+    """A job without init, with the fields that are given."""
+
+    def build(command: str, **fields: object) -> rpc.Job:
+        defaults = {
+            "stack_id": "network",
+            "stack_name": "Network",
+            "command": command,
+            "tool": stack_pb2.TOOL_CUSTOM,
+            "image": test_image,
+            "pull_policy": stack_pb2.PULL_POLICY_NEVER,
+            "creator_login": "ada",
+        }
+        return rpc.Job(**(defaults | fields))  # type: ignore[arg-type]
+
+    return build

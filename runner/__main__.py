@@ -1,0 +1,130 @@
+"""`python -m runner`: reads the configuration, builds the parts, runs them, ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from importlib.metadata import version
+from typing import NoReturn
+
+import structlog
+
+from interlock.v1.runner_service_pb2 import Hello
+from runner import folder, labels, logs
+from runner.config import Config, read_config
+from runner.connection import Connection
+from runner.docker_engine import DockerEngine
+from runner.engine import Engine
+from runner.errors import ConfigInvalid, EngineUnavailable, FolderTaken
+from runner.journal import Journal
+from runner.roster import Roster
+from runner.workshop import Workshop
+
+log = structlog.get_logger("runner")
+
+PROTOCOL_VERSION = 1
+_ENGINE_RETRY_S = 2.0
+_ENGINE_CHECK_S = 5.0
+
+
+def main() -> int:
+    logs.configure()
+    try:
+        config = read_config(os.environ)
+        with folder.taken(config.folder):
+            asyncio.run(serve(config))
+    except (ConfigInvalid, FolderTaken) as error:
+        print(f"runner: {error.message}", file=sys.stderr)
+        return 2
+    except asyncio.CancelledError:
+        log.info("runner.left", hint="what it held goes on in its containers, and is found at the next start")
+    return 0
+
+
+async def serve(config: Config) -> None:
+    """Until it is asked to end and has nothing left to do. Cancelled by a second signal, it leaves at once."""
+    runner_id = folder.runner_id(config.folder)
+    journal = Journal(config.folder)
+    entries = journal.load()
+    engine = await _engine()
+    found = await engine.find({labels.RUNNER: runner_id})
+    connection = Connection(config)
+    workshop = Workshop(
+        engine=engine,
+        journal=journal,
+        runner_id=runner_id,
+        folder=config.folder,
+        max_spool_bytes=config.max_spool_bytes,
+        fetch_archive=connection.fetch_source,
+    )
+    roster = Roster(
+        workshop,
+        _greeting(config, runner_id),
+        entries=entries,
+        present={container.labels.get(labels.ASSIGNMENT, "") for container in found},
+    )
+    _end_on_signals(roster)
+    background = [asyncio.create_task(connection.run(roster)), asyncio.create_task(_watch(engine, roster))]
+    executing = asyncio.create_task(roster.run())
+    try:
+        done, _ = await asyncio.wait({executing, *background}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (*background, executing):
+            task.cancel()
+        await asyncio.gather(*background, executing, return_exceptions=True)
+        await engine.close()
+
+
+async def _engine() -> Engine:
+    while True:
+        try:
+            return await DockerEngine.connect()
+        except EngineUnavailable as error:
+            log.error("engine.awaited", error=error.message, hint="start the engine, or set DOCKER_HOST")
+            await asyncio.sleep(_ENGINE_RETRY_S)
+
+
+async def _watch(engine: Engine, roster: Roster) -> NoReturn:
+    while True:
+        try:
+            await engine.ping()
+            roster.note_engine("")
+        except EngineUnavailable as error:
+            roster.note_engine(error.message)
+        await asyncio.sleep(_ENGINE_CHECK_S)
+
+
+def _greeting(config: Config, runner_id: str) -> Hello:
+    return Hello(
+        protocol_version=PROTOCOL_VERSION,
+        version=version("interlock"),
+        runner_id=runner_id,
+        name=config.name,
+        capacity=config.capacity,
+        boot_id=folder.boot_id(),
+    )
+
+
+def _end_on_signals(roster: Roster) -> None:
+    """The first drains; the second leaves at once."""
+    serving = asyncio.current_task()
+    assert serving is not None
+    signals: list[int] = []
+
+    def end(number: int) -> None:
+        signals.append(number)
+        if len(signals) == 1:
+            roster.leave()
+        else:
+            serving.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

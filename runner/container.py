@@ -1,0 +1,122 @@
+"""One run's container: made, given its script and its gate token, and taken away, whatever the engine does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import BinaryIO, TypeVar
+
+import structlog
+
+from runner import labels
+from runner.engine import ContainerId, ContainerSpec, Engine, FoundContainer, InputStream, OutputStream
+from runner.errors import ContainerGone, EngineRefused, EngineUnavailable, StreamCut
+
+log = structlog.get_logger(__name__)
+
+_RETRY_S = 1.0
+_INPUT_RETRY_S = 0.2
+
+T = TypeVar("T")
+
+
+class RunContainer:
+    """Of one assignment. `make` for a new one, `found` for one of an earlier process."""
+
+    def __init__(self, engine: Engine, assignment_id: str) -> None:
+        self._engine = engine
+        self._labels = {labels.ASSIGNMENT: assignment_id}
+        self._making: asyncio.Task[OutputStream] | None = None
+        self._id: ContainerId | None = None
+        self._input: InputStream | None = None
+
+    @property
+    def id(self) -> ContainerId:
+        if self._id is None:
+            raise ContainerGone("there is no container")
+        return self._id
+
+    @property
+    def is_there(self) -> bool:
+        """It was made or found."""
+        return self._id is not None
+
+    async def make(self, spec: ContainerSpec) -> OutputStream:
+        """Creates, attaches and starts. Cancelled, it still runs to its end, so that `remove` finds what there is."""
+        self._making = asyncio.create_task(self._make(spec), name=f"make {spec.name}")
+        return await asyncio.shield(self._making)
+
+    async def _make(self, spec: ContainerSpec) -> OutputStream:
+        self._id = await self._engine.create(spec)
+        output = await self._engine.attach_output(self._id)
+        await self._engine.start(self._id)
+        return output
+
+    async def found(self) -> FoundContainer | None:
+        """The container that an earlier process made for this assignment, if it is still there."""
+        containers = await self.once_engine_answers(partial(self._engine.find, self._labels))
+        if not containers:
+            return None
+        self._id = containers[0].id
+        return containers[0]
+
+    async def put(self, archive: BinaryIO) -> None:
+        await self._engine.put_archive(self.id, archive)
+
+    async def feed(self, text: bytes) -> None:
+        """The script. Raises `StreamCut`."""
+        self._input = await self._engine.attach_input(self.id)
+        await self._input.feed(text)
+
+    async def open_gate(self, line: bytes) -> None:
+        """Feeds the gate's token until the container has it or is gone. Twice does no harm."""
+        while True:
+            try:
+                if self._input is None:
+                    self._input = await self._engine.attach_input(self.id)
+                await self._input.feed(line)
+                return
+            except ContainerGone:
+                return
+            except (StreamCut, EngineUnavailable, EngineRefused) as error:
+                log.warning("container.gate_not_reached", container=self._id, error=error.message)
+                await self.let_go()
+                await asyncio.sleep(_INPUT_RETRY_S)
+
+    async def let_go(self) -> None:
+        """Closes its input; the container goes on."""
+        if self._input is not None:
+            taken, self._input = self._input, None
+            await taken.close()
+
+    async def stop(self, grace_s: float) -> None:
+        """Returns when it has ended. One that is gone or was never made is no error."""
+        await self._made()
+        if self._id is None:
+            return
+        container = self._id
+        try:
+            await self.once_engine_answers(partial(self._engine.stop, container, grace_s=grace_s))
+        except ContainerGone:
+            log.debug("container.already_gone", container=container)
+
+    async def remove(self) -> None:
+        """Everything that was made for the assignment."""
+        await self._made()
+        await self.let_go()
+        for each in await self.once_engine_answers(partial(self._engine.find, self._labels)):
+            await self.once_engine_answers(partial(self._engine.remove, each.id))
+
+    async def _made(self) -> None:
+        if self._making is not None:
+            await asyncio.wait({self._making})
+
+    async def once_engine_answers(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The call's result, however long the engine is away."""
+        while True:
+            try:
+                return await call()
+            except EngineUnavailable as error:
+                log.warning("engine.awaited", labels=self._labels, error=error.message)
+                await asyncio.sleep(_RETRY_S)

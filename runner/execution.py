@@ -1,0 +1,189 @@
+"""What of a run happens in its container: made, followed, let through its gate, and come to its end.
+
+The promises: `go` is in the journal before the container gets its gate token; before `go` the run can be ended at
+any moment, and after it nothing here ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from interlock.v1.run_pb2 import RUN_STATE_INITIALIZING
+from interlock.v1.runner_service_pb2 import AssignmentRef, Job
+from runner import environment, outcome, script
+from runner.container import RunContainer
+from runner.engine import ContainerExit
+from runner.errors import ContainerGone, OutputDiffers, PreparationCutShort, RunnerError
+from runner.following import Following
+from runner.gatekeeping import BeforeGate
+from runner.job_secrets import secrets_of
+from runner.journal import Outcome, Result, Stage
+from runner.output import Store
+from runner.page import Page
+from runner.phases import GateReached, Phase, PhaseBegan, PhaseEnded, PhaseEvent
+from runner.preparation import Preparation
+from runner.report import Report
+from runner.workshop import Workshop
+
+log = structlog.get_logger(__name__)
+
+# Time for the after_run hooks of a run that is cut short; without hooks it ends at once.
+_HOOKS_GRACE_S = 10.0
+
+
+@dataclass(kw_only=True)
+class Execution:
+    """`begin` or `recover`, once."""
+
+    job: Job
+    assignment: AssignmentRef
+    workshop: Workshop
+    page: Page
+    report: Report
+    before_gate: BeforeGate
+    store: Store
+    container: RunContainer
+    gate_opened: asyncio.Event = field(default_factory=asyncio.Event)
+    _phase_codes: dict[Phase, int] = field(default_factory=dict)
+    _following: Following | None = None
+    _ending: asyncio.Task[ContainerExit] | None = None
+
+    @property
+    def differs(self) -> OutputDiffers | None:
+        """Set when only part of the output could be recovered after a restart."""
+        return self._following.differs if self._following else None
+
+    async def begin(self) -> Result:
+        """A new run. Returns how it ended, with all its output in the spool."""
+        return await self._to_its_end(self._start)
+
+    async def recover(self) -> Result:
+        """A run that an earlier process began."""
+        if self.page.entry.stage is Stage.GATE_PASSED:
+            self.before_gate.let_pass()
+            self.gate_opened.set()
+        return await self._to_its_end(self._find)
+
+    async def recover_output(self) -> None:
+        """Of a run that had ended in an earlier process: what was not acknowledged is read again."""
+        if await self.container.found() is not None:
+            with suppress(ContainerGone):
+                await self._followed(
+                    secrets_of(self.job), await asyncio.to_thread(self.page.preamble)
+                ).recover()
+
+    async def _to_its_end(self, start: Callable[[], Awaitable[None]]) -> Result:
+        silence = asyncio.create_task(self.before_gate.watch_silence(lambda: self.store.last_output_s))
+        try:
+            async with self.before_gate.interruptible():
+                await start()
+                await self._first_of_gate_and_end()
+            if self.before_gate.interruption is not None:
+                return await self._cut_short(self.before_gate.interruption)
+            return await self._perform()
+        except ContainerGone as error:
+            return outcome.of_gone_container(error.message, is_gate_passed=self.before_gate.is_passed)
+        except RunnerError as error:
+            if self.before_gate.is_passed:
+                raise
+            return Result(outcome=Outcome.PREPARATION_FAILED, reason=error.message)
+        finally:
+            silence.cancel()
+            if self._ending is not None:
+                self._ending.cancel()
+                await asyncio.gather(silence, self._ending, return_exceptions=True)
+
+    async def _start(self) -> None:
+        secrets = secrets_of(self.job)
+        preparation = Preparation(
+            job=self.job,
+            assignment=self.assignment,
+            workshop=self.workshop,
+            page=self.page,
+            report=self.report,
+            container=self.container,
+            secrets=secrets,
+        )
+        prepared = await preparation.run()
+        following = self._followed(secrets, prepared.preamble)
+        self._ending = asyncio.create_task(following.follow(prepared.output, prepared.masker))
+        await self.container.feed(prepared.script)
+        await self.page.give_script()
+
+    async def _find(self) -> None:
+        if await self.container.found() is None:
+            raise ContainerGone("the run's container was gone when the runner was started again")
+        if not self.page.entry.is_script_given:
+            await self.container.stop(0)
+            raise PreparationCutShort
+        following = self._followed(secrets_of(self.job), await asyncio.to_thread(self.page.preamble))
+        self._ending = asyncio.create_task(following.recover())
+
+    def _followed(self, secrets: list[bytes], preamble: bytes) -> Following:
+        self._following = Following(
+            engine=self.workshop.engine,
+            container=self.container.id,
+            run_id=self.assignment.run_id,
+            nonce=self.page.entry.nonce,
+            secrets=secrets,
+            spool=self.report.spool,
+            store=self.store,
+            on_event=self._note,
+            preamble=preamble,
+        )
+        return self._following
+
+    def _note(self, event: PhaseEvent) -> None:
+        """A mark came by; in a replay, perhaps not for the first time."""
+        match event:
+            case PhaseBegan(Phase.INITIALIZING):
+                self.report.phase = RUN_STATE_INITIALIZING
+            case GateReached() if not self.before_gate.is_passed:
+                self.before_gate.reach()
+                self.report.is_at_gate = True
+            case PhaseEnded(phase, exit_code):
+                self._phase_codes[phase] = exit_code
+        self.report.change()
+
+    async def _first_of_gate_and_end(self) -> None:
+        assert self._ending is not None
+        opened = asyncio.create_task(self.gate_opened.wait())
+        try:
+            await asyncio.wait({opened, self._ending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            opened.cancel()
+
+    async def _perform(self) -> Result:
+        assert self._ending is not None
+        opening = None
+        if self.before_gate.is_passed:
+            self.report.is_at_gate = False
+            await self.page.pass_gate()
+            token = script.gate_line(self.page.entry.gate_token)
+            opening = asyncio.create_task(self.container.open_gate(token))
+        try:
+            ended = await self._ending
+        finally:
+            if opening is not None:
+                opening.cancel()
+                await asyncio.gather(opening, return_exceptions=True)
+        return outcome.of_exit(
+            ended,
+            is_gate_passed=self.before_gate.is_passed,
+            phase_codes=self._phase_codes,
+            memory_bytes=environment.memory_bytes(self.job.container),
+        )
+
+    async def _cut_short(self, result: Result) -> Result:
+        log.info("run.cut_short", run_id=self.assignment.run_id, reason=result.reason)
+        has_started = self._ending is not None
+        await self.container.stop(_HOOKS_GRACE_S if has_started and self.job.hooks.after_run else 0)
+        if self._ending is not None:
+            with suppress(ContainerGone):
+                await self._ending
+        return result

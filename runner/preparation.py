@@ -1,0 +1,88 @@
+"""Everything a run needs before its script can start: journal, masker, source, image and container, side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from interlock.v1.runner_service_pb2 import AssignmentRef, Job
+from runner import environment, labels, script
+from runner.container import RunContainer
+from runner.engine import OutputStream
+from runner.errors import RunnerError
+from runner.groups import first_of
+from runner.masking import Masker
+from runner.page import Page
+from runner.preamble import Preamble
+from runner.report import Report
+from runner.sources.workspace import Workspace
+from runner.workshop import Workshop
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A started container with its workspace in it, waiting for its script."""
+
+    output: OutputStream
+    masker: Masker
+    preamble: bytes
+    script: bytes
+
+
+@dataclass(kw_only=True)
+class Preparation:
+    job: Job
+    assignment: AssignmentRef
+    workshop: Workshop
+    page: Page
+    report: Report
+    container: RunContainer
+    secrets: list[bytes]
+
+    async def run(self) -> Prepared:
+        """Raises the first `RunnerError` of any part; the others are then given up."""
+        end_line = script.new_end_line()
+        preamble = Preamble(self.report)
+        with first_of(RunnerError):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._accept())
+                masker = tasks.create_task(self._masker(preamble))
+                workspace = tasks.create_task(self._workspace())
+                output = tasks.create_task(self._container(end_line, preamble))
+                text = environment.script_of(self.job, self.assignment).render(
+                    end_line=end_line, nonce=self.page.entry.nonce, gate_token=self.page.entry.gate_token
+                )
+        with workspace.result() as files:
+            await self.page.start(self.container.id, preamble.text)
+            await self.container.put(files.archive())
+        return Prepared(output.result(), masker.result(), preamble.text, text)
+
+    async def _accept(self) -> None:
+        await self.page.accept()
+        self.report.accepted = True
+        self.report.change()
+
+    async def _masker(self, preamble: Preamble) -> Masker:
+        masker = await asyncio.to_thread(Masker, self.secrets)
+        preamble.mask_with(masker)
+        return masker
+
+    async def _workspace(self) -> Workspace:
+        return Workspace.empty()
+
+    async def _container(self, end_line: str, preamble: Preamble) -> OutputStream:
+        engine = self.workshop.engine
+        if not await engine.has_image(self.job.image):
+            await engine.pull(self.job.image, lambda status: preamble.say(str(status.get("status", ""))))
+        spec = environment.spec_of(
+            self.job,
+            name=labels.name_of_run(self.assignment.run_id, self.assignment.fencing_token),
+            end_line=end_line,
+            labels=labels.of_run(
+                runner_id=self.workshop.runner_id,
+                run_id=self.assignment.run_id,
+                assignment_id=self.assignment.assignment_id,
+                fence=self.assignment.fencing_token,
+            ),
+        )
+        return await self.container.make(spec)

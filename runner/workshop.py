@@ -1,0 +1,26 @@
+"""What all runs of a runner share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from interlock.v1.runner_service_pb2 import AssignmentRef
+from runner.engine import Engine
+from runner.journal import Journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    engine: Engine
+    journal: Journal
+    runner_id: str
+    folder: Path
+    """The runner's own, for temporary files too."""
+    max_spool_bytes: int
+    fetch_archive: Callable[[AssignmentRef], AsyncIterator[bytes]]
+    """The uploaded source of an assignment, from the control plane. Raises `SourceUnavailable`."""
+    status_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """To be set when something changed that decides whether the runner can take work."""

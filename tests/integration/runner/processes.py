@@ -1,0 +1,72 @@
+"""The runner as a real process, started and killed by tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import docker
+from docker.models.containers import Container
+
+from runner import labels
+
+
+class RunnerProcess:
+    """`python -m runner` in a folder of its own."""
+
+    def __init__(self, folder: Path, address: str, **environment: str) -> None:
+        self.folder = folder
+        self._environment = {
+            **os.environ,
+            "INTERLOCK_ADDRESS": address,
+            "INTERLOCK_POOL_TOKEN": "ptk_test.secret",
+            "INTERLOCK_RUNNER_DIR": str(folder),
+            **environment,
+        }
+        self._log = folder.with_suffix(".log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "runner"], env=self._environment, stderr=log
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def wait(self, timeout_s: float = 30) -> int:
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
+    def end(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def log(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+
+    def logged(self, event: str) -> list[dict[str, object]]:
+        return [line for line in self.log() if line["event"] == event]
+
+    def containers(self, client: docker.DockerClient) -> list[Container]:
+        """All that it has made and not removed."""
+        runner_id = (self.folder / "runner-id").read_text().strip()
+        found: list[Container] = client.containers.list(
+            all=True, filters={"label": f"{labels.RUNNER}={runner_id}"}
+        )
+        return found
