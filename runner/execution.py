@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 # Time for the after_run hooks of a run that is cut short; without hooks it ends at once.
 _HOOKS_GRACE_S = 10.0
+# A shell that has its script begins within milliseconds.
+_SCRIPT_BEGINS_WITHIN_S = 5.0
 
 
 @dataclass(kw_only=True)
@@ -50,6 +52,7 @@ class Execution:
     container: RunContainer
     gate_opened: asyncio.Event = field(default_factory=asyncio.Event)
     _phase_codes: dict[Phase, int] = field(default_factory=dict)
+    _script_began: asyncio.Event = field(default_factory=asyncio.Event)
     _following: Following | None = None
     _ending: asyncio.Task[ContainerExit] | None = None
 
@@ -82,7 +85,7 @@ class Execution:
         try:
             async with self.before_gate.interruptible():
                 await start()
-                await self._first_of_gate_and_end()
+                await self._first_of(self.gate_opened)
             if self.before_gate.interruption is not None:
                 return await self._cut_short(self.before_gate.interruption)
             return await self._perform()
@@ -113,16 +116,16 @@ class Execution:
         following = self._followed(secrets, prepared.preamble)
         self._ending = asyncio.create_task(following.follow(prepared.output, prepared.masker))
         await self.container.feed(prepared.script)
-        await self.page.give_script()
 
     async def _find(self) -> None:
         if await self.container.found() is None:
             raise ContainerGone("the run's container was gone when the runner was started again")
-        if not self.page.entry.is_script_given:
-            await self.container.stop(0)
-            raise PreparationCutShort
         following = self._followed(secrets_of(self.job), await asyncio.to_thread(self.page.preamble))
         self._ending = asyncio.create_task(following.recover())
+        if not await self._first_of(self._script_began, within_s=_SCRIPT_BEGINS_WITHIN_S):
+            # The earlier process had not fed all of it, and nobody else can.
+            await self.container.stop(0)
+            raise PreparationCutShort
 
     def _followed(self, secrets: list[bytes], preamble: bytes) -> Following:
         self._following = Following(
@@ -142,6 +145,7 @@ class Execution:
         """A mark came by; in a replay, perhaps not for the first time."""
         match event:
             case PhaseBegan(Phase.INITIALIZING):
+                self._script_began.set()
                 self.report.phase = RUN_STATE_INITIALIZING
             case GateReached() if not self.before_gate.is_passed:
                 self.before_gate.reach()
@@ -150,13 +154,17 @@ class Execution:
                 self._phase_codes[phase] = exit_code
         self.report.change()
 
-    async def _first_of_gate_and_end(self) -> None:
+    async def _first_of(self, event: asyncio.Event, within_s: float | None = None) -> bool:
+        """Waits for the event or the container's end. False when neither came in time."""
         assert self._ending is not None
-        opened = asyncio.create_task(self.gate_opened.wait())
+        awaited = asyncio.create_task(event.wait())
         try:
-            await asyncio.wait({opened, self._ending}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {awaited, self._ending}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
-            opened.cancel()
+            awaited.cancel()
+        return bool(done)
 
     async def _perform(self) -> Result:
         assert self._ending is not None

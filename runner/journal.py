@@ -30,8 +30,7 @@ class Stage(StrEnum):
 
     ACCEPTED = "accepted"
     STARTED = "started"
-    """The container is there, and waits for its script."""
-    SCRIPT_GIVEN = "script_given"
+    """The container is there. Whether it got its script, its output tells."""
     GATE_PASSED = "gate_passed"
     """`go` was received. Written before the container gets its gate token: nothing stops the run any more."""
     ENDED = "ended"
@@ -69,11 +68,6 @@ class Entry:
     stage: Stage = Stage.ACCEPTED
     container_id: str = ""
     result: Result | None = None
-
-    @property
-    def is_script_given(self) -> bool:
-        """Without its script the container can do nothing, and nobody else will give it one."""
-        return self.stage in {Stage.SCRIPT_GIVEN, Stage.GATE_PASSED, Stage.ENDED}
 
 
 class Journal:

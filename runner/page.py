@@ -42,9 +42,6 @@ class Page:
             await self._until_done(self._write_preamble, preamble)
         await self._write(lambda entry: replace(entry, stage=Stage.STARTED, container_id=container_id))
 
-    async def give_script(self) -> None:
-        await self._write(lambda entry: replace(entry, stage=Stage.SCRIPT_GIVEN))
-
     async def pass_gate(self) -> None:
         await self._write(lambda entry: replace(entry, stage=Stage.GATE_PASSED))
 

@@ -1,0 +1,223 @@
+"""Invariants 2 and 4: what becomes of runs when the runner, its stream or its container is killed."""
+
+import base64
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+
+from interlock.v1 import runner_service_pb2 as rpc
+from tests.integration.runner.processes import RunnerProcess
+from tests.integration.runner.scripted_servicer import ScriptedControlPlane
+
+StartRunner = Callable[..., RunnerProcess]
+MakeJob = Callable[..., rpc.Job]
+
+# Binary, with lines around the engine's limit of 16 KiB, and a secret in the middle; a marker says when it is half done.
+NOISY = """\
+i=0; while [ $i -lt 300 ]; do echo "line $i $TOKEN"; i=$((i+1)); done
+head -c 100000 /dev/urandom | tee /tmp/noise
+printf 'HALF'
+sleep 2
+cat /tmp/noise | base64 -w 20000
+echo done
+"""
+SECRET = [rpc.Job().variables.add(name="TOKEN", value="s3cr3t-token-value", secret=True)]
+
+
+async def test_a_killed_runner_finds_its_performing_run_again_and_no_byte_is_lost_or_twice(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job(NOISY, variables=SECRET))
+    await control_plane.until(lambda: b"HALF" in run.output)
+    [container] = runner.containers(docker_client)
+    runner.kill()
+    received = len(run.output)
+    runner.start()
+    result = await control_plane.ended(run)
+    assert (result.outcome, result.exit_code) == (rpc.RUN_OUTCOME_EXITED, 0)
+    assert len(run.output) > received
+    assert b"s3cr3t" not in run.output
+    _assert_log_agrees(run.output)
+    [held] = control_plane.hellos[1].held
+    assert held.container_present
+    assert held.assignment == run.ref
+
+
+async def test_a_runner_killed_at_the_gate_asks_again_and_performs_once(
+    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+) -> None:
+    control_plane.answer_gates = False
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job("echo performed", custom_init=["echo init"]))
+    await control_plane.until(lambda: "gate" in run.said)
+    runner.kill()
+    control_plane.answer_gates = True
+    runner.start()
+    result = await control_plane.ended(run)
+    assert result.outcome == rpc.RUN_OUTCOME_EXITED
+    assert run.text == "init\nperformed\n"
+
+
+async def test_a_gate_answer_lost_with_the_stream_is_asked_for_again(
+    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+) -> None:
+    control_plane.answer_gates = False
+    start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job("echo performed"))
+    await control_plane.until(lambda: "gate" in run.said)
+    control_plane.answer_gates = True
+    control_plane.cut()
+    await control_plane.connected(times=2)
+    await control_plane.ended(run)
+    assert run.said.count("gate") == 2
+    assert run.text == "performed\n"
+
+
+async def test_output_goes_on_after_the_control_plane_was_away_for_the_whole_command(
+    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+) -> None:
+    start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(
+        job("printf HALF; sleep 1; i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done")
+    )
+    await control_plane.until(lambda: b"HALF" in run.output)
+    await control_plane.stop()
+    await control_plane.start()
+    result = await control_plane.ended(run)
+    assert result.exit_code == 0
+    assert run.text == "HALF" + "".join(f"{number}\n" for number in range(20000))
+
+
+async def test_a_run_that_ended_while_its_runner_was_dead_is_reported_with_all_its_output(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job("printf HALF; sleep 1; echo whole; exit 5"))
+    await control_plane.until(lambda: b"HALF" in run.output)
+    [container] = runner.containers(docker_client)
+    runner.kill()
+    container.wait()
+    runner.start()
+    result = await control_plane.ended(run)
+    assert (result.outcome, result.exit_code) == (rpc.RUN_OUTCOME_EXITED, 5)
+    assert run.text == "HALFwhole\n"
+
+
+async def test_a_container_that_was_removed_while_its_runner_was_dead_is_a_lost_run(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job("printf HALF; sleep 60"))
+    await control_plane.until(lambda: b"HALF" in run.output)
+    runner.kill()
+    for container in runner.containers(docker_client):
+        container.remove(force=True)
+    runner.start()
+    result = await control_plane.ended(run)
+    assert result.outcome == rpc.RUN_OUTCOME_CONTAINER_LOST
+    assert not result.HasField("exit_code")
+    assert not control_plane.hellos[1].held[0].container_present
+
+
+async def test_a_container_killed_while_it_performs_is_a_lost_run(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job("printf HALF; sleep 60"))
+    await control_plane.until(lambda: b"HALF" in run.output)
+    [container] = runner.containers(docker_client)
+    container.kill()
+    result = await control_plane.ended(run)
+    assert result.outcome == rpc.RUN_OUTCOME_CONTAINER_LOST
+    assert "signal 9" in result.reason
+
+
+async def test_what_the_control_plane_releases_is_removed_with_its_container(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job("printf HALF; sleep 60"))
+    await control_plane.until(lambda: b"HALF" in run.output)
+    runner.kill()
+    del control_plane.assigned[run.ref.assignment_id]
+    runner.start()
+    await control_plane.connected(times=2)
+    runner.signal(signal.SIGTERM)
+    assert runner.wait() == 0
+    assert runner.containers(docker_client) == []
+    assert list((runner.folder / "assignments").iterdir()) == []
+
+
+async def test_a_replay_that_differs_sends_no_wrong_byte_and_says_so(
+    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job("printf HALF; sleep 1; echo more"))
+    await control_plane.until(lambda: b"HALF" in run.output)
+    runner.kill()
+    run.output[:] = b"FULL"
+    runner.start()
+    result = await control_plane.ended(run)
+    assert run.output == b"FULL"
+    assert (result.outcome, result.exit_code) == (rpc.RUN_OUTCOME_EXITED, 0)
+    assert "behind byte 4 could not be recovered" in result.reason
+
+
+async def test_a_damaged_journal_is_set_aside_and_its_container_lives_on(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job("printf HALF; sleep 60"))
+    await control_plane.until(lambda: b"HALF" in run.output)
+    runner.kill()
+    _journal(runner, run.ref).write_text('{"half a')
+    runner.start()
+    await control_plane.connected(times=2)
+    assert not control_plane.hellos[1].held
+    assert runner.logged("journal.damaged")
+    [container] = runner.containers(docker_client)
+    assert container.status == "running"
+
+
+def _journal(runner: RunnerProcess, ref: rpc.AssignmentRef) -> Path:
+    return runner.folder / "assignments" / ref.assignment_id / "journal.json"
+
+
+def _assert_log_agrees(output: bytes) -> None:
+    """The command wrote the same noise raw and in base64."""
+    head, _, rest = bytes(output).partition(b"HALF")
+    lines = b"".join(b"line %d ***\n" % number for number in range(300))
+    assert head.startswith(lines)
+    encoded = rest.removesuffix(b"done\n").replace(b"\n", b"")
+    assert base64.b64decode(encoded) == head[len(lines) :]
