@@ -48,6 +48,7 @@ class PolicyCatalog:
         """
         principal.require_admin("create policies")
         wanted = request.policy
+        _require_name(wanted)
         policy_id = wanted.id or ids.slug(wanted.name)
         if not policy_id:
             raise errors.InvalidField(
@@ -83,6 +84,8 @@ class PolicyCatalog:
         principal.require_admin("change policies")
         wanted, paths = request.policy, list(request.update_mask.paths)
         _check_mask(paths)
+        if "name" in paths:
+            _require_name(wanted)
         before = await self._db.read(lambda tx: _found(tx, wanted.id))
         compiled = None
         if "body" in paths:
@@ -184,6 +187,11 @@ def _held(tx: sa.Connection, policy_id: str, etag: str) -> sa.Row[Any]:
     if etag and etag != str(row.version):
         raise errors.StaleEtag("policy", policy_id)
     return row
+
+
+def _require_name(policy: policy_pb2.Policy) -> None:
+    if not policy.name:
+        raise errors.InvalidField("policy.name", "is needed")
 
 
 def _check_mask(paths: Sequence[str]) -> None:

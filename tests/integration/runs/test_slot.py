@@ -1,6 +1,7 @@
 """Invariant 1: at most one active run per stack, enforced by the database. Invariant 3: who may free the slot."""
 
 import asyncio
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -34,7 +35,7 @@ async def test_the_database_itself_refuses_a_second_active_run(world: World, sec
 async def test_of_many_who_take_the_slot_at_once_one_gets_it(world: World) -> None:
     queued = [await world.queue() for _ in range(20)]
     taken = await asyncio.gather(
-        *(world.db.write(lambda tx, run=run: store.take_slot(tx, STACK, run)) for run in queued)
+        *(world.db.write(partial(store.take_slot, stack_id=STACK, run_id=run)) for run in queued)
     )
     assert [fence for fence in taken if fence is not None] == [1]
 
@@ -43,8 +44,8 @@ async def test_the_fencing_token_only_grows(world: World) -> None:
     fences = []
     for _ in range(3):
         ref = await world.assign(await world.queue())
-        await world.db.write(lambda tx, ref=ref: progress.ask_gate(tx, ref, RUNNER))
-        await world.db.write(lambda tx, ref=ref: progress.result(tx, result_of(ref), RUNNER))
+        await world.db.write(partial(progress.ask_gate, ref=ref, runner_id=RUNNER))
+        await world.db.write(partial(progress.result, report=result_of(ref), runner_id=RUNNER))
         fences.append(ref.fencing_token)
     assert fences == [1, 2, 3]
 
