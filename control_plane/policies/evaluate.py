@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from control_plane.errors import DomainError
-from control_plane.policies.bundle import policy_of
+from control_plane.policies.causes import cause
 from control_plane.policies.combine import Evaluation, PolicyRef, RuleValue
 from control_plane.policies.connection import Connection, ConnectionLostError, QueryError
 from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PoliciesChanged
@@ -67,7 +67,9 @@ class Evaluator:
         try:
             return await self._evaluate(questions)
         except QueryError as error:
-            failure = await self._culprit(questions) or EvaluationFailed(self._cause(error))
+            failure = await self._culprit(questions) or EvaluationFailed(
+                cause(error.report, self._author_line)
+            )
         except _LateError as error:
             failure = await self._slow_culprit(questions, error)
         raise failure
@@ -90,6 +92,7 @@ class Evaluator:
     async def _evaluate(self, questions: Sequence[Question]) -> list[list[Evaluation]]:
         body = [_body(question) for question in questions]
         problem: Exception = OpaUnavailable("it is not running")
+        lost: set[str] = set()
         try:
             async with asyncio.timeout(self._deadline_s):
                 while True:
@@ -102,6 +105,10 @@ class Evaluator:
                     except (ConnectionLostError, _NonsenseError) as error:
                         problem = OpaUnavailable(str(error))
                         self._opa.suspect(connection)
+                        lost.add(connection.instance)
+                        if len(lost) > 1:
+                            # One that dies over this very question is not sent it again and again.
+                            raise problem from error
                         await asyncio.sleep(_RETRY_PAUSE_S)
                     except _NotLoadedError as error:
                         problem = OpaUnavailable(str(error))
@@ -124,33 +131,24 @@ class Evaluator:
             for policy in question.policies
         ]
         causes = await asyncio.gather(*map(self._cause_alone, alone))
-        failed = [(question.policies[0], cause) for question, cause in zip(alone, causes, strict=True) if cause]
-        if not failed or (len(failed) == len(alone) > 1 and all(cause.is_late for _, cause in failed)):
+        failed = [
+            (question.policies[0], found) for question, found in zip(alone, causes, strict=True) if found
+        ]
+        if not failed or (len(failed) == len(alone) > 1 and all(found.is_late for _, found in failed)):
             return None
-        policy, cause = failed[0]
-        return EvaluationFailed(cause.text, policy_id=policy.id, policy_name=policy.name)
+        policy, first = failed[0]
+        return EvaluationFailed(first.text, policy_id=policy.id, policy_name=policy.name)
 
     async def _cause_alone(self, question: Question) -> _Cause | None:
         try:
             await self._evaluate([question])
         except QueryError as error:
-            return _Cause(self._cause(error))
+            return _Cause(cause(error.report, self._author_line))
         except _LateError as error:
             return _Cause(str(error), is_late=True)
         except (OpaUnavailable, PoliciesChanged):
             return None
         return None
-
-    def _cause(self, error: QueryError) -> str:
-        """What OPA said first, at the author's line where it names one."""
-        for reported in error.report.get("errors") or []:
-            location = reported.get("location") or {}
-            message = f"{reported.get('code')}: {reported.get('message')}"
-            policy_id = policy_of(location.get("file", ""))
-            if policy_id is None:
-                return message
-            return f"line {self._author_line(policy_id, location.get('row', 0))}: {message}"
-        return str(error)
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,9 @@ def _evaluation(verdicts: Any, kind: Kind, policy: PolicyRef) -> Evaluation:
         raise _NotLoadedError(f"policy {policy.name!r} is not loaded")
     try:
         if verdict["kind"] != kind.value:
-            raise EvaluationFailed(f"it is no {kind.value} policy", policy_id=policy.id, policy_name=policy.name)
+            raise EvaluationFailed(
+                f"it is no {kind.value} policy", policy_id=policy.id, policy_name=policy.name
+            )
         revision = verdict["revision"]
         rules = {name: RuleValue(rule["type"], rule["value"]) for name, rule in verdict["rules"].items()}
         if revision > policy.revision:

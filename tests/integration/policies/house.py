@@ -1,0 +1,84 @@
+"""An engine on a real OPA, and short ways to load a policy and to ask."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from control_plane.policies.combine import PolicyRef
+from control_plane.policies.compiler import Compiler
+from control_plane.policies.decisions import AccessDecision, TaskDecision
+from control_plane.policies.engine import LoadedPolicy, PolicyEngine
+from control_plane.policies.inputs import RequestInfo, SessionInfo, StackInfo
+from control_plane.policies.kinds import Kind
+from control_plane.policies.opa import SupervisedOpa
+
+REQUEST = RequestInfo(remote_ip="192.0.2.1", timestamp_ns=1_768_388_400_000_000_000)
+ANN = SessionInfo(login="ann", name="Ann", teams=("web",))
+ADMIN = SessionInfo(login="root", name="Root", admin=True)
+STACK = StackInfo(id="network", name="Network", labels=("production",))
+
+ALLOW_ALL = "package spacelift\n\nwrite := true\n"
+DENY_NOTHING = 'package spacelift\n\ndeny contains "never" if request.command == "never"\n'
+
+SANITIZER_KEY = "0123456789abcdef"
+
+_numbers = itertools.count(1)
+
+
+class House:
+    """`opa` is the supervised child of `engine`."""
+
+    def __init__(self, engine: PolicyEngine, opa: SupervisedOpa, compiler: Compiler) -> None:
+        self.engine = engine
+        self.opa = opa
+        self._compiler = compiler
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def opened(
+        cls,
+        opa_path: Path,
+        compiler: Compiler,
+        *,
+        policies: Sequence[LoadedPolicy] = (),
+        deadline_s: float = 1.5,
+        memory_bytes: int = 1 << 30,
+    ) -> AsyncIterator[House]:
+        opa = SupervisedOpa(opa_path, deadline_s=deadline_s, memory_bytes=memory_bytes)
+        engine = PolicyEngine(opa, compiler, sanitizer_key=SANITIZER_KEY, deadline_s=deadline_s)
+        await engine.start(policies)
+        try:
+            yield cls(engine, opa, compiler)
+        finally:
+            await engine.stop()
+
+    async def compiled(self, kind: Kind, text: str, policy_id: str, revision: int = 1) -> LoadedPolicy:
+        checked = await self._compiler.compile(kind, text, "policy.rego")
+        return LoadedPolicy(policy_id, revision, checked.module)
+
+    async def load(self, kind: Kind, text: str, policy_id: str = "", revision: int = 1) -> PolicyRef:
+        policy_id = policy_id or f"policy-{next(_numbers)}"
+        await self.engine.put(await self.compiled(kind, text, policy_id, revision))
+        return ref(policy_id, revision)
+
+    async def task(
+        self,
+        *policies: PolicyRef,
+        command: str = "ls",
+        session: SessionInfo = ADMIN,
+        stack: StackInfo = STACK,
+    ) -> TaskDecision:
+        """Of these task policies, by an admin unless told otherwise, so that no access policy is needed."""
+        return await self.engine.decide_task(REQUEST, session, stack, command, access=(), task=policies)
+
+    async def access(
+        self, *policies: PolicyRef, session: SessionInfo = ANN, stack: StackInfo = STACK
+    ) -> AccessDecision:
+        return await self.engine.decide_access(REQUEST, session, stack, policies)
+
+
+def ref(policy_id: str, revision: int = 1) -> PolicyRef:
+    return PolicyRef(policy_id, f"Policy {policy_id}", revision)

@@ -1,0 +1,45 @@
+"""The input documents fit the schemas that uploads are checked against, by OPA's own judgement."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from control_plane.policies import library
+from control_plane.policies.inputs import Commit, Document, SessionInfo, StackInfo, access_input, task_input
+from control_plane.policies.kinds import Kind
+from tests.integration.policies.house import ANN, REQUEST, STACK
+
+FULL_STACK = StackInfo(
+    id="s", name="S", project_root="net", locked_by="ann", terraform_version="1.9.0",
+    tracked_commit=Commit(hash="c0ffee"),
+)  # fmt: skip
+MACHINE = SessionInfo(login="key_1", name="ci", machine=True, stack_id="other")
+
+
+def fits(opa_path: Path, kind: Kind, document: Document, folder: Path) -> bool:
+    (folder / "input.json").write_text(
+        json.dumps({"schema": json.loads(library.schema(kind)), "document": document})
+    )
+    result = subprocess.run(
+        [opa_path, "eval", "-f", "raw", "-i", "input.json", "json.match_schema(input.document, input.schema)[0]"],
+        cwd=folder, capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    return result.stdout.strip() == "true"
+
+
+@pytest.mark.parametrize(("session", "stack"), [(ANN, STACK), (MACHINE, FULL_STACK)])
+def test_an_input_fits_its_kinds_schema(
+    opa_path: Path, tmp_path: Path, session: SessionInfo, stack: StackInfo
+) -> None:
+    assert fits(opa_path, Kind.ACCESS, access_input(REQUEST, session, stack), tmp_path)
+    assert fits(opa_path, Kind.TASK, task_input(REQUEST, session, stack, "ls"), tmp_path)
+
+
+def test_an_input_with_a_field_too_many_does_not_fit(opa_path: Path, tmp_path: Path) -> None:
+    document = {**access_input(REQUEST, ANN, STACK), "extra": 1}
+
+    assert not fits(opa_path, Kind.ACCESS, document, tmp_path)

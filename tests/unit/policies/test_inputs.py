@@ -1,0 +1,94 @@
+"""Every field of the contract is present, whatever is known."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from control_plane.policies import library
+from control_plane.policies.inputs import (
+    Commit,
+    Document,
+    RequestInfo,
+    Role,
+    SessionInfo,
+    StackInfo,
+    access_input,
+    task_input,
+    with_command,
+)
+from control_plane.policies.kinds import Kind
+
+REQUEST = RequestInfo(remote_ip="192.0.2.1", timestamp_ns=1_768_388_400_000_000_001)
+BARE = (REQUEST, SessionInfo(login="ann", name="Ann"), StackInfo(id="s", name="S"))
+FULL = (
+    REQUEST,
+    SessionInfo(login="key_1", name="ci", teams=("a",), machine=True, stack_id="other", creator_ip="192.0.2.2"),
+    StackInfo(
+        id="s", name="S", labels=("x",), roles=(Role(id="r", name="R"),), locked_by="ann", project_root="net",
+        tracked_commit=Commit(hash="c0ffee", branch="main", author="Ann", created_at=1, message="m"),
+    ),
+)  # fmt: skip
+
+
+def schema(kind: Kind) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(library.schema(kind))
+    return document
+
+
+def fields(node: Any, path: str = "") -> set[str]:
+    """The paths of a document's fields; a list's elements share one path."""
+    if isinstance(node, dict):
+        return {here for key in node for here in {f"{path}.{key}"} | fields(node[key], f"{path}.{key}")}
+    if isinstance(node, list | tuple):
+        return {here for element in node for here in fields(element, f"{path}[]")}
+    return set()
+
+
+def schema_fields(node: dict[str, Any], path: str = "") -> set[str]:
+    found = set()
+    for option in [node, *node.get("anyOf", [])]:
+        for key, value in option.get("properties", {}).items():
+            found |= {f"{path}.{key}"} | schema_fields(value, f"{path}.{key}")
+        if "items" in option:
+            found |= schema_fields(option["items"], f"{path}[]")
+    return found
+
+
+def test_a_full_task_input_has_just_the_fields_of_the_schema() -> None:
+    assert fields(task_input(*FULL, "ls")) == schema_fields(schema(Kind.TASK))
+
+
+def test_a_full_access_input_has_just_the_fields_of_the_schema() -> None:
+    assert fields(access_input(*FULL)) == schema_fields(schema(Kind.ACCESS))
+
+
+@pytest.mark.parametrize("part", ["request", "session", "stack"])
+def test_what_is_unknown_is_present_and_empty(part: str) -> None:
+    bare, full = (access_input(*infos)[part] for infos in (BARE, FULL))
+
+    assert bare.keys() == full.keys()
+
+
+def test_the_command_is_seen_by_task_policies_only() -> None:
+    access: Document = access_input(*BARE)
+
+    task = with_command(access, "ls")
+
+    assert task["request"] == {**access["request"], "command": "ls"}
+    assert "command" not in access["request"]
+
+
+def test_the_time_keeps_its_nanoseconds() -> None:
+    assert '"timestamp_ns": 1768388400000000001' in json.dumps(access_input(*BARE))
+
+
+def test_both_schemas_agree_on_what_the_kinds_share() -> None:
+    task, access = (schema(kind)["properties"] for kind in (Kind.TASK, Kind.ACCESS))
+
+    del task["request"]["properties"]["command"]
+    task["request"]["required"].remove("command")
+
+    assert task == access
