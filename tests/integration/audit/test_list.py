@@ -65,13 +65,15 @@ async def test_filters_leave_only_what_was_asked_for(house: House) -> None:
     lock = await house.record("stack.locked", "prod", stack_id="prod")
     denial = await house.record("task.denied", "run_1", stack_id="prod", caller=ROB)
     task = await house.record("task.created", "run_2", stack_id="test")
-    lookalike = await house.record("task_created", "run_3")
+    token = await house.record("pool_token.created", "ptk_1")
+    lookalike = await house.record("poolxtoken.created", "x")
 
-    assert await listed(house) == [lookalike, task, denial, lock]
+    assert await listed(house) == [lookalike, token, task, denial, lock]
     assert await listed(house, caller_login="rob") == [denial]
     assert await listed(house, action="task.denied") == [denial]
     assert await listed(house, action="task.") == [task, denial]
     assert await listed(house, action="task") == []
+    assert await listed(house, action="pool_token.") == [token]
     assert await listed(house, resource_id="run_2") == [task]
     assert await listed(house, stack_id="prod") == [denial, lock]
     assert await listed(house, stack_id="prod", action="task.") == [denial]

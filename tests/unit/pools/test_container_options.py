@@ -39,6 +39,7 @@ def test_ordinary_mounts_are_taken(mount: str) -> None:
         "/var/run/docker.sock",
         "/run/docker.sock",
         "//run//docker.sock",
+        "//run/containerd",
         "/run/./docker.sock",
         "/run/docker.sock/",
         "/",
