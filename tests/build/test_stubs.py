@@ -22,7 +22,7 @@ def tree(root: Path, tmp_path: Path) -> Path:
 
 def test_second_run_writes_nothing(tree: Path) -> None:
     generate(tree)
-    assert "0 written, 0 removed" in generate(tree)
+    assert ", 0 written, 0 removed" in generate(tree)
 
 
 def test_stubs_of_a_removed_proto_go_away(tree: Path) -> None:
@@ -33,7 +33,7 @@ def test_stubs_of_a_removed_proto_go_away(tree: Path) -> None:
 
     (tree / "proto/interlock/v1/extra.proto").unlink()
 
-    assert "0 written, 2 removed" in generate(tree)
+    assert ", 0 written, 2 removed" in generate(tree)
     assert not (tree / "interlock/v1/extra_pb2.py").exists()
 
 
