@@ -254,9 +254,15 @@ def from_rpc(error: grpc.aio.AioRpcError) -> InterlockError:
     details = _details(error)
     reason = next((info.reason for info in _error_infos(details) if info.domain == DOMAIN), "")
     kind = InterlockError.by_reason.get(reason) or InterlockError.by_code.get(error.code(), InterlockError)
-    problem = kind(error.details() or error.code().name, reason=reason, details=details)
+    problem = kind(_message(error), reason=reason, details=details)
     problem.code = error.code()
     return problem
+
+
+def _message(error: grpc.aio.AioRpcError) -> str:
+    """What went wrong, without the preamble that gRPC puts before a failure to connect."""
+    text = error.details() or error.code().name
+    return text.rpartition("last error: ")[2].removeprefix("UNKNOWN: ")
 
 
 def _details(error: grpc.aio.AioRpcError) -> Sequence[AnyMessage]:

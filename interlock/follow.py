@@ -110,7 +110,7 @@ async def follow(
         wait_s = next(waits, None)
         if wait_s is None:
             raise problem
-        log.warning("following %s again from byte %d: %s", run_id, progress.offset, problem)
+        log.warning("going on with %s from byte %d: %s", run_id, progress.offset, problem)
         await asyncio.sleep(wait_s)
 
 

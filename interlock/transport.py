@@ -74,7 +74,7 @@ class Transport:
                 wait_s = next(waits, None) if _may_pass(problem) else None
                 if wait_s is None:
                     raise problem from error
-            log.warning("the control plane does not answer (%s); trying again", problem)
+            log.warning("trying again: %s", problem)
             await asyncio.sleep(max(wait_s, _asked_wait_s(problem)))
 
     async def metadata(self) -> Metadata:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +71,15 @@ def dev(
         asyncio.run(_dev(folder, listen=listen, capacity=capacity, verbose=verbose))
 
 
+@dataclass(frozen=True)
+class Started:
+    """What runs, and the runner as the control plane sees it."""
+
+    address: str
+    children: list[Child]
+    runner: Runner | None
+
+
 async def _dev(folder: DevFolder, *, listen: str, capacity: int, verbose: bool) -> None:
     begun_at = time.monotonic()
     interrupted = asyncio.Event()
@@ -80,16 +90,14 @@ async def _dev(folder: DevFolder, *, listen: str, capacity: int, verbose: bool) 
             _start(stack, folder, listen=listen, capacity=capacity, verbose=verbose)
         )
         if await _first(starting, interrupted):
-            children, runner = starting.result()
-            _welcome(folder, runner, took_s=time.monotonic() - begun_at)
-            await _until_over(children, interrupted)
+            started = starting.result()
+            _welcome(folder, started, took_s=time.monotonic() - begun_at)
+            await _until_over(started.children, interrupted)
         show.note("interlock dev: ending")
     show.note("interlock dev: all has ended")
 
 
-async def _first(
-    starting: asyncio.Task[tuple[list[Child], Runner | None]], interrupted: asyncio.Event
-) -> bool:
+async def _first(starting: asyncio.Task[Started], interrupted: asyncio.Event) -> bool:
     """True once it has started; an interrupt before that cancels the start."""
     interrupt = asyncio.create_task(interrupted.wait())
     try:
@@ -105,7 +113,7 @@ async def _first(
 
 async def _start(
     stack: AsyncExitStack, folder: DevFolder, *, listen: str, capacity: int, verbose: bool
-) -> tuple[list[Child], Runner | None]:
+) -> Started:
     """Starts all, in order; what was started ends with `stack`."""
     common = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
     server_settings = {
@@ -113,23 +121,23 @@ async def _start(
         "INTERLOCK_LISTEN": listen or folder.listen_address(),
         "INTERLOCK_FIRST_KEY_FILE": str(folder.admin_key_file),
     }
-    is_first_start = not folder.read_secret(folder.admin_key_file)
+    is_first_start = not folder.admin_key()
     server = await stack.enter_async_context(
         _child(
             folder, "control plane", "control_plane", common | server_settings, STOP_SERVER_WITHIN_S, verbose
         )
     )
     await server.ready("server.ready", within_s=READY_WITHIN_S)
-    api_key = folder.read_secret(folder.admin_key_file)
+    api_key = folder.admin_key()
     if not api_key:
         raise Misconfigured(
             f"{folder.admin_key_file} is gone, and a key is shown once only; give another --data-dir"
         )
-    _store_profile(folder, api_key)
+    address = folder.note_address()
+    _store_profile(address, api_key)
     if is_first_start:
         show.note(f"interlock dev: the admin key, shown this once; profile {PROFILE} has it:")
         show.note(api_key)
-    address = folder.server_address()
     client = await stack.enter_async_context(interlock.connect(address, api_key=api_key, retry=PATIENCE))
     await _ensure_pool_token(client, folder)
     runner_settings = {
@@ -143,7 +151,7 @@ async def _start(
     )
     await runner.ready("runner.ready", within_s=READY_WITHIN_S)
     connected = [each async for each in client.pools.list_runners(pool_id=POOL)]
-    return [server, runner], connected[0] if connected else None
+    return Started(address, [server, runner], connected[0] if connected else None)
 
 
 @asynccontextmanager
@@ -165,14 +173,14 @@ async def _ensure_pool_token(client: interlock.Client, folder: DevFolder) -> Non
         raise Misconfigured(
             f"the key in {folder.admin_key_file} is not one of the database's beside it; give another --data-dir"
         ) from error
-    if not folder.read_secret(folder.pool_token_file):
+    if not folder.has_pool_token():
         created = await client.pools.create_token(POOL, name="interlock dev")
-        folder.write_secret(folder.pool_token_file, created.credential)
+        folder.write_pool_token(created.credential)
 
 
-def _store_profile(folder: DevFolder, api_key: str) -> None:
+def _store_profile(address: str, api_key: str) -> None:
     file = profiles.default_file(os.environ)
-    profile = Profile(address=folder.server_address(), api_key=api_key)
+    profile = Profile(address=address, api_key=api_key)
     profiles.save(file, profiles.load(file).with_profile(PROFILE, profile, make_default=False))
 
 
@@ -190,10 +198,9 @@ async def _until_over(children: list[Child], interrupted: asyncio.Event) -> None
             raise child.failure(f"ended by itself with exit code {ending.result()}")
 
 
-def _welcome(folder: DevFolder, runner: Runner | None, *, took_s: float) -> None:
-    show.note(
-        f"interlock dev: ready in {took_s:.1f} s; the control plane listens on {folder.server_address()}"
-    )
+def _welcome(folder: DevFolder, started: Started, *, took_s: float) -> None:
+    runner = started.runner
+    show.note(f"interlock dev: ready in {took_s:.1f} s; the control plane listens on {started.address}")
     if runner is None or runner.state != RunnerState.RUNNER_STATE_READY:
         reason = runner.state_reason if runner is not None else "it is not connected"
         show.note(f"interlock dev: the runner takes no work: {reason or 'it is not ready'}")

@@ -20,7 +20,7 @@ class DevFolder:
         self.runner_dir = self.path / "runner"
         self.admin_key_file = self.path / "admin.key"
         self.pool_token_file = self.path / "pool.token"
-        self._server_json = self.server_dir / "server.json"
+        self._address_file = self.path / "address"
 
     def log_file(self, name: str) -> Path:
         return self.path / f"{name}.log"
@@ -48,7 +48,7 @@ class DevFolder:
 
     def listen_address(self) -> str:
         """Where the last one listened if that is free, so that clients find this one again; else any port."""
-        host, _, port = self.server_address().rpartition(":")
+        host, _, port = _text_of(self._address_file).rpartition(":")
         if not host or not port.isdigit():
             return "127.0.0.1:0"
         with socket.socket() as probe:
@@ -59,21 +59,28 @@ class DevFolder:
                 return "127.0.0.1:0"
         return f"{host}:{port}"
 
-    def server_address(self) -> str:
-        """What the control plane wrote when it was ready; empty before its first start."""
-        try:
-            return str(json.loads(self._server_json.read_text(encoding="utf-8"))["address"])
-        except (FileNotFoundError, ValueError, KeyError):
-            return ""
+    def note_address(self) -> str:
+        """Where the control plane says that it listens, now that it is ready; kept for the next start."""
+        address = str(json.loads((self.server_dir / "server.json").read_text(encoding="utf-8"))["address"])
+        self._address_file.write_text(address + "\n", encoding="utf-8")
+        return address
 
-    def read_secret(self, file: Path) -> str:
-        """Empty where there is none yet."""
-        try:
-            return file.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return ""
+    def admin_key(self) -> str:
+        """Empty before the first start."""
+        return _text_of(self.admin_key_file)
 
-    def write_secret(self, file: Path, secret: str) -> None:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    def has_pool_token(self) -> bool:
+        return bool(_text_of(self.pool_token_file))
+
+    def write_pool_token(self, token: str) -> None:
+        descriptor = os.open(self.pool_token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as target:
-            target.write(secret + "\n")
+            target.write(token + "\n")
+
+
+def _text_of(file: Path) -> str:
+    """Empty where there is no such file yet."""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""

@@ -102,7 +102,7 @@ def update(
     context: typer.Context,
     policy_id: PolicyId,
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="The new Rego; - reads standard input.")
+        str | None, typer.Argument(metavar="FILE", help="The new Rego; - reads standard input.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The new name.")] = None,
     description: Annotated[str | None, typer.Option(help="The new description.")] = None,

@@ -21,7 +21,7 @@ StackId = Annotated[
     str, typer.Argument(metavar="STACK", help="The stack's id.", autocompletion=complete.stacks)
 ]
 StackIds = Annotated[
-    list[str], typer.Argument(metavar="STACK…", help="The stacks' ids.", autocompletion=complete.stacks)
+    list[str], typer.Argument(metavar="STACK", help="The stacks' ids.", autocompletion=complete.stacks)
 ]
 
 

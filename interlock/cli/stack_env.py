@@ -25,7 +25,7 @@ def set_(
     context: typer.Context,
     stack_id: StackId,
     assignments: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=VALUE]…", help="Plain variables.")
+        list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Plain variables.")
     ] = None,
     secret: Annotated[
         list[str] | None,
@@ -62,7 +62,7 @@ def set_(
 def unset(
     context: typer.Context,
     stack_id: StackId,
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="The variables.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="The variables.")],
     output: show.Output = show.Format.TEXT,
 ) -> None:
     """Removes variables, all or none."""

@@ -46,7 +46,7 @@ def set_(
 def unset(
     context: typer.Context,
     stack_id: StackId,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="The files.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="The files.")],
     output: show.Output = show.Format.TEXT,
 ) -> None:
     """Removes files, all or none."""

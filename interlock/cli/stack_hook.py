@@ -23,7 +23,7 @@ def set_(
     stack_id: StackId,
     phase: Annotated[HookPhase, typer.Argument(help="When they run.")],
     commands: Annotated[
-        list[str] | None, typer.Argument(metavar="[COMMAND]…", help="In order; none takes the hook away.")
+        list[str] | None, typer.Argument(metavar="COMMAND", help="In order; none takes the hook away.")
     ] = None,
     output: show.Output = show.Format.TEXT,
 ) -> None:

@@ -29,7 +29,7 @@ RunId = Annotated[
 def run(
     context: typer.Context,
     stack_id: StackId,
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND…", help="What to run, after --.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run; put -- before it.")],
     skip_init: Annotated[
         bool, typer.Option("--skip-init", help="Go to the command without hooks and init.")
     ] = False,
