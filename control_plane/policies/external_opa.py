@@ -67,17 +67,27 @@ class ExternalOpa:
         connection = Connection(
             host, port, token=self._token, instance=instance, deadline_s=self._deadline_s, is_tls=is_tls
         )
-        async with connection:
-            while True:
-                self._is_suspect.clear()
-                try:
-                    await bundle.push(connection, contents())
-                except (ConnectionLostError, ChangeError, TimeoutError) as error:
-                    self._last_problem = str(error)
-                    log.warning("opa.not_filled", host=host, port=port, problem=str(error))
-                    await asyncio.sleep(_PAUSE_S)
-                    continue
-                if not self._connected.done():
-                    log.info("opa.filled", host=host, port=port)
-                    self._connected.set_result(connection)
-                await self._is_suspect.wait()
+        try:
+            async with connection:
+                while True:
+                    self._is_suspect.clear()
+                    if await self._fill(connection, contents()):
+                        await self._is_suspect.wait()
+                    else:
+                        await asyncio.sleep(_PAUSE_S)
+        finally:
+            if self._connected.done():
+                self._connected = asyncio.get_running_loop().create_future()
+
+    async def _fill(self, connection: Connection, contents: bundle.Contents) -> bool:
+        host, port, _ = self._address
+        try:
+            await bundle.push(connection, contents)
+        except (ConnectionLostError, ChangeError, TimeoutError) as error:
+            self._last_problem = str(error)
+            log.warning("opa.not_filled", host=host, port=port, problem=str(error))
+            return False
+        if not self._connected.done():
+            log.info("opa.filled", host=host, port=port)
+            self._connected.set_result(connection)
+        return True

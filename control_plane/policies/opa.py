@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 DEFAULT_DEADLINE_S = 1.5
 # Holds 10 000 policies (326 MB) and a second copy while they are compiled anew.
 DEFAULT_MEMORY_BYTES = 2 << 30
+DEFAULT_START_TIMEOUT_S = 15.0
 
-_START_TIMEOUT_S = 15.0
 _READY_POLL_S = 0.01
 # One that died within this time of its start is started again only after a pause.
 _SHORT_LIFE_S = 5.0
@@ -64,11 +64,17 @@ class SupervisedOpa:
     """A child process under a memory limit, started again when it dies, killed when this process dies."""
 
     def __init__(
-        self, opa: Path, *, deadline_s: float = DEFAULT_DEADLINE_S, memory_bytes: int = DEFAULT_MEMORY_BYTES
+        self,
+        opa: Path,
+        *,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        start_timeout_s: float = DEFAULT_START_TIMEOUT_S,
     ) -> None:
         self._opa = opa
         self._deadline_s = deadline_s
         self._memory_bytes = memory_bytes
+        self._start_timeout_s = start_timeout_s
         self._connected: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -83,11 +89,13 @@ class SupervisedOpa:
     async def start(self, contents: ContentsSource) -> None:
         self._supervisor = asyncio.create_task(self._supervise(contents), name="opa-supervisor")
         try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
+            async with asyncio.timeout(self._start_timeout_s):
                 await self.connected()
         except TimeoutError as error:
             await self.stop()
-            raise OpaUnavailable(f"it does not start: {' '.join(self._last_output) or 'no output'}") from error
+            raise OpaUnavailable(
+                f"it does not start: {' '.join(self._last_output) or 'no output'}"
+            ) from error
 
     async def stop(self) -> None:
         for task in (self._probe, self._supervisor):

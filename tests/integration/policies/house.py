@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
+import os
+import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -28,32 +31,12 @@ SANITIZER_KEY = "0123456789abcdef"
 _numbers = itertools.count(1)
 
 
-class House:
-    """`opa` is the supervised child of `engine`."""
+class Desk:
+    """Loads policies into an engine and asks it."""
 
-    def __init__(self, engine: PolicyEngine, opa: SupervisedOpa, compiler: Compiler) -> None:
+    def __init__(self, engine: PolicyEngine, compiler: Compiler) -> None:
         self.engine = engine
-        self.opa = opa
         self._compiler = compiler
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def opened(
-        cls,
-        opa_path: Path,
-        compiler: Compiler,
-        *,
-        policies: Sequence[LoadedPolicy] = (),
-        deadline_s: float = 1.5,
-        memory_bytes: int = 1 << 30,
-    ) -> AsyncIterator[House]:
-        opa = SupervisedOpa(opa_path, deadline_s=deadline_s, memory_bytes=memory_bytes)
-        engine = PolicyEngine(opa, compiler, sanitizer_key=SANITIZER_KEY, deadline_s=deadline_s)
-        await engine.start(policies)
-        try:
-            yield cls(engine, opa, compiler)
-        finally:
-            await engine.stop()
 
     async def compiled(self, kind: Kind, text: str, policy_id: str, revision: int = 1) -> LoadedPolicy:
         checked = await self._compiler.compile(kind, text, "policy.rego")
@@ -78,6 +61,47 @@ class House:
         self, *policies: PolicyRef, session: SessionInfo = ANN, stack: StackInfo = STACK
     ) -> AccessDecision:
         return await self.engine.decide_access(REQUEST, session, stack, policies)
+
+
+class House(Desk):
+    """A desk whose engine has an OPA of its own; `opa` is that child."""
+
+    def __init__(self, engine: PolicyEngine, opa: SupervisedOpa, compiler: Compiler) -> None:
+        super().__init__(engine, compiler)
+        self.opa = opa
+
+    async def freeze(self) -> int:
+        """Stop the child in the middle of whatever it does; it neither answers nor dies."""
+        pid = self.opa.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        while not _is_stopped(pid):
+            await asyncio.sleep(0)
+        return pid
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def opened(
+        cls,
+        opa_path: Path,
+        compiler: Compiler,
+        *,
+        policies: Sequence[LoadedPolicy] = (),
+        deadline_s: float = 1.5,
+        memory_bytes: int = 1 << 30,
+    ) -> AsyncIterator[House]:
+        opa = SupervisedOpa(opa_path, deadline_s=deadline_s, memory_bytes=memory_bytes)
+        engine = PolicyEngine(opa, compiler, sanitizer_key=SANITIZER_KEY, deadline_s=deadline_s)
+        await engine.start(policies)
+        try:
+            yield cls(engine, opa, compiler)
+        finally:
+            await engine.stop()
+
+
+def _is_stopped(pid: int) -> bool:
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all(") T " in (thread / "stat").read_text() for thread in threads)
 
 
 def ref(policy_id: str, revision: int = 1) -> PolicyRef:
