@@ -35,7 +35,7 @@ setup: ## Make .venv and the stubs, if anything changed
 
 stubs: setup ## Generate the stubs of proto/ again
 
-constraints: ## Fix the newest versions that pyproject.toml allows in constraints.txt
+constraints: setup ## Fix the newest versions that pyproject.toml allows in constraints.txt
 	@$(PYTHON) -m scripts.constraints
 
 clean: ## Remove all that make made

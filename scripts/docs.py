@@ -1,10 +1,10 @@
 """Checks that what the docs show is true: snippets, `interlock` and `make` commands, links between files."""
 
-import ast
 import itertools
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,8 +20,10 @@ from typer.core import TyperGroup
 
 from interlock.cli.app import app
 from scripts import opa
+from scripts.progress import CACHE
 
 ROOT = Path(__file__).resolve().parent.parent
+SNIPPETS = CACHE / "snippets"
 FENCE = re.compile(r"^ *```(?P<language>[a-z]+)[^\n]*\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 TARGET = re.compile(r"^([a-z0-9 ]+):", re.MULTILINE)
@@ -161,23 +163,21 @@ def names_of(params: Iterable[Param]) -> set[str]:
 
 def mistyped(snippets: list[Snippet]) -> list[str]:
     """What mypy says of the Python snippets; each is the body of an async function, so it may await."""
-    with tempfile.TemporaryDirectory() as folder:
-        places = {}
-        for number, snippet in enumerate(snippets):
-            try:
-                ast.parse(body := f"async def snippet() -> None:\n{textwrap.indent(snippet.text, '    ')}")
-            except SyntaxError as error:
-                return [f"{snippet.place}: not Python: {error}"]
-            path = Path(folder, f"snippet_{number}.py")
-            path.write_text(body)
-            places[str(path)] = snippet.place
-        command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), *places]
-        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    return [
-        f"{places[path]}: {rest}"
-        for path, _, rest in (line.partition(":") for line in said.splitlines())
-        if path in places and "error:" in rest
-    ]
+    shutil.rmtree(SNIPPETS, ignore_errors=True)
+    SNIPPETS.mkdir(parents=True)
+    places: dict[str, str] = {}
+    for number, snippet in enumerate(snippets):
+        path = SNIPPETS / f"snippet_{number}.py"
+        path.write_text(f"async def snippet() -> None:\n{textwrap.indent(snippet.text, '    ')}")
+        places[path.name] = snippet.place
+    if not places:
+        return []
+    mypy = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
+    # A cache of its own: mypy may be checking the rest at the same time.
+    command = [*mypy, "--cache-dir", str(SNIPPETS.with_name("snippets-mypy")), *places]
+    said = subprocess.run(command, cwd=SNIPPETS, capture_output=True, text=True, check=False)
+    errors = [line.partition(":") for line in said.stdout.splitlines() if ": error:" in line]
+    return [f"{places.get(Path(path).name, path)}: {rest}" for path, _, rest in errors]
 
 
 CHECKS: dict[str, Callable[[str], Iterator[str]]] = {
