@@ -61,6 +61,9 @@ class House:
     async def token(self, credential: Credential) -> str:
         return (await self.keys.exchange(ADMIN, credential)).access_token
 
+    async def revoke(self, key_id: str) -> None:
+        await self.keys.revoke(ADMIN, key_id)
+
     async def audited(self, action: str) -> list[sa.Row[tuple[object, ...]]]:
         statement = sa.select(audit_events).where(audit_events.c.action == action).order_by(audit_events.c.id)
         return list(await self.db.read(lambda connection: connection.execute(statement).all()))
