@@ -125,6 +125,7 @@ class ControlPlane:
     scheduler: Scheduler
     sealer: LogSealer
     reach: Reach
+    runners: Runners
     watches: Watches
     interceptor: CallInterceptor
     servicers: _Servicers
@@ -148,6 +149,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     connections.on_change = notices.capacity_changed
     reach = Reach(db, connections, notices, lease_s=settings.runner_lease_s)
     desks = Desks(db, outputs, connections, feeds, notices)
+    runners = Runners(db, connections)
     authenticator, failures = Authenticator(db, tokens := Tokens(master)), FailureLimit()
     git_rules = GitRules(allow_http="http" in settings.git_allow, allow_file="file" in settings.git_allow)
     pins = SourcePins(sealer, GitRemotes(git_rules))
@@ -157,7 +159,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             Keys(db, tokens=tokens, authenticator=authenticator, failures=failures), pages
         ),
         policies=PolicyServicer(catalog, access, pages),
-        pools=PoolServicer(Pools(db, connections), Runners(db, connections), connections, pages),
+        pools=PoolServicer(Pools(db, connections), runners, connections, pages),
         runs=RunServicer(
             db, TaskCreation(db, guard, pins, queries, notices), queries, watches, connections, notices
         ),
@@ -180,6 +182,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         scheduler,
         LogSealer(db),
         reach,
+        runners,
         watches,
         CallInterceptor(authenticator),
         servicers,
@@ -217,6 +220,7 @@ async def _started(plane: ControlPlane) -> AsyncIterator[None]:
         _background(plane.scheduler.serve(), "scheduler"),
         _background(plane.reach.serve(), "reach"),
         _background(plane.sealer.run(), "audit-sealer"),
+        _background(plane.runners.run(), "runners"),
     ]
     await plane.reach.start()
     try:
