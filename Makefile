@@ -9,7 +9,7 @@ PYTEST := $(PYTHON) -m pytest
 .PHONY: help demo test check unit integration e2e faults bench setup stubs constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9 ]+:.*## / { gsub(" ", "|", $$1); printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9 ]+:.*## / { gsub(" ", "|", $$1); printf "  make %-30s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## Start the system and show its main job on real Terraform
 	@$(EQUIPPED) $(PYTHON) scripts/demo.py
@@ -20,10 +20,7 @@ test: check ## Run all checks and all tests, against real OPA, Docker Engine, gi
 check: setup ## Lint, types, proto, Rego and docs: under a minute
 	@$(PYTHON) -m scripts.check
 
-unit: setup ## Run the unit tests
-	@$(PYTEST) tests/unit
-
-integration e2e faults: setup ## Run one kind of test
+unit integration e2e faults: setup ## Run one kind of test
 	@$(EQUIPPED) $(PYTEST) tests/$@
 
 bench: setup ## Measure against `docker run` and write benchmarks/latest.json

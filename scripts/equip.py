@@ -1,7 +1,7 @@
 """Finds or makes all that Interlock stands on, then runs a command with it: python -m scripts.equip COMMAND…
 
-The command gets DOCKER_HOST, INTERLOCK_TEST_IMAGE and an `opa` on its PATH. An engine that was started for it
-is stopped after it.
+The command gets DOCKER_HOST, INTERLOCK_TEST_IMAGE, and `opa` and `interlock` on its PATH. An engine that was
+started for it is stopped after it.
 """
 
 import os
@@ -11,21 +11,18 @@ import sys
 from pathlib import Path
 
 from scripts import debian, engine, image, opa
-from scripts.progress import SetupError, Step, answering
+from scripts.progress import BIN, SetupError, Step, answering
 
 
 def main(command: list[str]) -> int:
     with answering():
         ensure_git()
-        opa_path = opa.ensure()
+        opa.ensure()
         with engine.running() as engine_url:
-            path = os.pathsep.join(
-                (str(Path(sys.executable).parent), str(opa_path.parent), os.environ["PATH"])
-            )
             parts = {
                 "DOCKER_HOST": engine_url,
                 "INTERLOCK_TEST_IMAGE": image.ensure(engine_url),
-                "PATH": path,
+                "PATH": os.pathsep.join((str(Path(sys.executable).parent), str(BIN), os.environ["PATH"])),
             }
             try:
                 return subprocess.run(command, env=os.environ | parts, check=False).returncode

@@ -16,7 +16,7 @@ import docker
 from docker.errors import APIError, BuildError, ImageNotFound
 
 from scripts import debian, engine, terraform
-from scripts.progress import SetupError, Step, answering
+from scripts.progress import BIN, SetupError, Step, answering
 from scripts.static import is_static
 
 NAME = "interlock-demo"
@@ -95,7 +95,12 @@ def busybox() -> Path:
 
 def unpacked_busybox(step: Step) -> Path:
     package = debian.unpack(step, "busybox-static")
-    return next(path for path in (package / "bin/busybox", package / "usr/bin/busybox") if path.exists())
+    program = next(path for path in (package / "bin/busybox", package / "usr/bin/busybox") if path.exists())
+    on_path = BIN / "busybox"
+    if not on_path.exists():
+        BIN.mkdir(exist_ok=True)
+        on_path.symlink_to(program)
+    return on_path
 
 
 def context(busybox_path: Path, terraform_path: Path) -> io.BytesIO:

@@ -14,7 +14,7 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from scripts.progress import CACHE, SetupError, Step, answering, run
+from scripts.progress import BIN, SetupError, Step, answering, run
 
 VERSION = (1, 22, 2)
 PINNED = ".".join(map(str, VERSION))
@@ -24,7 +24,7 @@ ASSETS = {
     ("Linux", "aarch64"): "opa_linux_arm64_static",
     ("Darwin", "arm64"): "opa_darwin_arm64_static",
 }
-CACHED = CACHE / "bin" / "opa"
+CACHED = BIN / "opa"
 CONNECT_TIMEOUT_S = 10
 
 

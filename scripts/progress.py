@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
+BIN = CACHE / "bin"
 STILL_AT_IT_S = 15.0
 
 

@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from scripts.opa import fetch
-from scripts.progress import CACHE, SetupError, Step, answering, run
+from scripts.progress import BIN, SetupError, Step, answering, run
 from scripts.static import is_static
 
 PINNED = "1.5.7"
@@ -26,7 +26,7 @@ SHA256 = {
     "x86_64": ("amd64", "c0ed7bc32ee52ae255af9982c8c88a7a4c610485cf1d55feeb037eab75fa082c"),
     "aarch64": ("arm64", "f4b4ad7c6b6088960a667e34495cae490fb072947a9ff266bf5929f5333565e4"),
 }
-CACHED = CACHE / "bin" / "terraform"
+CACHED = BIN / "terraform"
 
 
 def ensure() -> Path:

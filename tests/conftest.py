@@ -8,6 +8,10 @@ import docker
 import pytest
 
 from scripts import engine, image, opa
+from scripts.progress import BIN
+
+# What set-up has in its cache is found without `make`, too.
+os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.fixture(scope="session")
