@@ -70,10 +70,13 @@ class DockerEngine:
         loop = asyncio.get_running_loop()
 
         def pull() -> None:
-            for status in self._client.pull(image, stream=True, decode=True):
-                if "error" in status:
-                    raise ImageUnavailable(f"image {image} could not be pulled: {status['error']}")
-                loop.call_soon_threadsafe(on_status, status)
+            try:
+                for status in self._client.pull(image, stream=True, decode=True):
+                    if "error" in status:
+                        raise ImageUnavailable(f"image {image} could not be pulled: {status['error']}")
+                    loop.call_soon_threadsafe(on_status, status)
+            except docker.errors.APIError as error:
+                raise ImageUnavailable(f"image {image} could not be pulled: {error.explanation}") from error
 
         await self._call("pull", pull)
 

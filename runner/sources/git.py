@@ -31,6 +31,9 @@ from runner.threads import in_own_thread
 
 log = structlog.get_logger(__name__)
 
+FOLDER_PREFIX: Final = "git-"
+"""Of the folders that hold a repository, and perhaps a key, while it is fetched."""
+
 DEFAULT_PROTOCOLS: Final = frozenset({"https", "ssh"})
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ADDRESS: Final = re.compile(
@@ -91,7 +94,7 @@ async def from_git(
 ) -> Workspace:
     """Fetches the commit and makes the workspace of its files. Raises `SourceRefused` and `SourceUnavailable`."""
     _check(source)
-    with tempfile.TemporaryDirectory(dir=work_folder, prefix="git-") as name:
+    with tempfile.TemporaryDirectory(dir=work_folder, prefix=FOLDER_PREFIX) as name:
         repository = _Repository(Path(name), source)
         try:
             async with asyncio.timeout(timeout_s):
