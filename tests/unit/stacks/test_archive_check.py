@@ -197,11 +197,12 @@ def test_headers_that_would_fill_the_memory_are_refused(check: Check) -> None:
             check(raw_header(info, size=3 * GIB) + b"\0" * 2048)
 
 
-def test_headers_of_headers_without_end_are_refused(check: Check) -> None:
+@pytest.mark.parametrize("size", [0, 512])
+def test_headers_of_headers_without_end_are_refused(check: Check, size: int) -> None:
     info = tarfile.TarInfo("x")
     info.type = tarfile.XGLTYPE
     with pytest.raises(Unacceptable, match="headers"):
-        check((raw_header(info, size=512) + b"9 a=bcd\n".ljust(512, b"\0")) * 2000)
+        check((raw_header(info, size=size) + b"9 a=bcd\n".ljust(size, b"\0")[:size]) * 2000)
 
 
 def test_an_entry_of_negative_size_is_refused(check: Check) -> None:
