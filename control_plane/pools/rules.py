@@ -45,6 +45,7 @@ class Pools:
             AlreadyExists: the id is taken.
         """
         caller.require_admin("create pools")
+        _check_name(draft.name)
         container_options.check(draft.container, "pool.container")
         pool_id = draft.id or ids.slug(draft.name)
         if not pool_id:
@@ -83,6 +84,8 @@ class Pools:
         """
         caller.require_admin("change pools")
         _check_mask(fields)
+        if "name" in fields:
+            _check_name(draft.name)
         if "container" in fields:
             container_options.check(draft.container, "pool.container")
         changes = {field: getattr(draft, field) for field in fields}
@@ -180,6 +183,11 @@ class Pools:
         revoked = await self._db.write(unit)
         self._connections.end_token(token_id, BadCredentials("pool token"))
         return revoked
+
+
+def _check_name(name: str) -> None:
+    if not name:
+        raise errors.InvalidField("pool.name", "must not be empty")
 
 
 def _check_mask(fields: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import protovalidate
 import pytest
 import sqlalchemy as sa
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -68,6 +69,22 @@ async def test_an_id_that_is_taken_is_refused(house: House) -> None:
 async def test_a_name_without_letters_needs_an_id(house: House) -> None:
     with pytest.raises(errors.InvalidField, match=r"pool\.id"):
         await house.create("数据")
+
+
+async def test_a_pool_has_a_name(house: House) -> None:
+    with pytest.raises(errors.InvalidField, match=r"pool\.name"):
+        await house.create("", id="blue")
+    with pytest.raises(errors.InvalidField, match=r"pool\.name"):
+        await update(house, "name", id="public", name="")
+    assert (await get(house, "public")).name == "Public"
+
+
+async def test_a_change_of_labels_alone_needs_no_name(house: House) -> None:
+    request = rpc.UpdatePoolRequest(pool=Pool(id="public", labels=["x"]), update_mask=FieldMask(paths=["labels"]))
+
+    assert protovalidate.collect_violations(request) == []
+    changed = await house.servicer.UpdatePool(request, CONTEXT)
+    assert (changed.name, list(changed.labels)) == ("Public", ["x"])
 
 
 async def test_a_pool_that_mounts_the_engines_socket_is_neither_made_nor_changed_to(house: House) -> None:
