@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import protovalidate
 import pytest
 
 from control_plane import errors
 from control_plane.stacks import definition, fields
 from control_plane.stacks.git_url import GitRules
 from interlock.v1 import stack_pb2
+from interlock.v1.stack_service_pb2 import UpdateStackRequest
 
 
 def good(**fields_: Any) -> stack_pb2.Stack:
@@ -71,3 +73,25 @@ def test_an_id_is_made_from_the_name_where_none_is_chosen() -> None:
 def test_a_name_without_letters_for_an_id_needs_a_chosen_id() -> None:
     with pytest.raises(errors.InvalidField, match=r"stack\.id"):
         definition.id_of(stack_pb2.Stack(name="ネットワーク"))
+
+
+def test_an_update_may_leave_out_what_it_does_not_change() -> None:
+    request = UpdateStackRequest(stack=stack_pb2.Stack(id="network", labels=["prod"]))
+    request.update_mask.paths.append("labels")
+    assert protovalidate.collect_violations(request) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("name", "../etc"), ("name", "-rf"), ("id", "../x"), ("id", "-x"), ("id", "X"), ("image", "-v/:/host"),
+     ("image", "a b")],
+)  # fmt: skip
+def test_a_name_id_or_image_that_is_a_path_or_an_option_is_refused(field: str, value: str) -> None:
+    [violation] = protovalidate.collect_violations(good(**{field: value}))
+    assert violation.proto.field is not None
+    assert violation.proto.field.elements[0].field_name == field
+
+
+@pytest.mark.parametrize("name", ["", "1A", "A-B", "A=B", "A B", "$(id)", "ä"])
+def test_a_variable_name_that_is_no_shell_name_is_refused(name: str) -> None:
+    assert protovalidate.collect_violations(stack_pb2.EnvironmentVariable(name=name))
