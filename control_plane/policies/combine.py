@@ -71,7 +71,7 @@ def denials(evaluations: Sequence[Evaluation]) -> tuple[Denial, ...]:
         deny = evaluation.rules.get("deny")
         if deny is None:
             raise _failed(policy, "`deny` is undefined; it must be a set of strings")
-        if deny.type != "set":
+        if deny.type != "set" or not isinstance(deny.value, list):
             raise _failed(policy, f"`deny` is of type {deny.type}; it must be a set of strings")
         for message in deny.value:
             if not isinstance(message, str):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,7 +16,7 @@ from aiohttp import web
 from control_plane.policies.combine import AccessLevel
 from control_plane.policies.compiler import Compiler
 from control_plane.policies.engine import PolicyEngine
-from control_plane.policies.errors import EvaluationFailed, OpaUnavailable
+from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PoliciesChanged
 from control_plane.policies.external_opa import ExternalOpa
 from control_plane.policies.kinds import Kind
 from tests.integration.policies.house import (
@@ -187,23 +189,39 @@ async def test_a_stopped_opa_refuses_and_is_replaced(opa_path: Path, compiler: C
         assert (await house.task(policy)).messages == ["no"]
 
 
-GARBAGE = [
-    b"",
-    b"hello",
-    b"{}",
-    b"[]",
-    b"null",
-    b'{"result": true}',
-    b'{"result": {"allow": true}}',
-    b'{"result": {"instance": "other", "verdicts": [{}]}}',
-    b'{"result": {"instance": "INSTANCE", "verdicts": []}}',
-    b'{"result": {"instance": "INSTANCE", "verdicts": [{}, {}]}}',
-    b'{"result": {"instance": "INSTANCE", "verdicts": [{}, {"p": 1}]}}',
-    b'{"result": {"instance": "INSTANCE", "verdicts": [{}, {"p": {"kind": "task"}}]}}',
-    b'{"result": {"instance": "INSTANCE", "verdicts": [{}, {"p": {"kind": "task", "revision": "1", "rules": {}}}]}}',
-    b'{"result": {"instance": "INSTANCE", "verdicts": [{}, {"p": {"kind": "task", "revision": 1, "rules": {}}}]}}',
-    b'{"result": {"instance": "INSTANCE", "verdicts": [{}, {"p": {"kind": "task", "revision": 1, "rules": []}}]}}',
+ALLOWS = {"kind": "task", "revision": 1, "rules": {"deny": {"type": "set", "value": []}}}
+
+
+def verdict(**changes: Any) -> dict[str, Any]:
+    """Of our OPA on policy `p`: it allows, but for what is changed."""
+    return {"instance": "INSTANCE", "verdicts": [{}, {"p": {**ALLOWS, **changes}}]}
+
+
+RESULTS = [
+    True,
+    {"allow": True},
+    {**verdict(), "instance": "another"},
+    {"verdicts": verdict()["verdicts"]},
+    {"instance": "INSTANCE"},
+    {"instance": "INSTANCE", "verdicts": []},
+    {"instance": "INSTANCE", "verdicts": verdict()["verdicts"][1:]},
+    {"instance": "INSTANCE", "verdicts": [{}, {}]},
+    {"instance": "INSTANCE", "verdicts": [{}, {"p": 1}]},
+    {"instance": "INSTANCE", "verdicts": [{}, {"p": {"kind": "task"}}]},
+    verdict(kind="access"),
+    verdict(revision="1"),
+    verdict(revision=0),
+    verdict(revision=2),
+    verdict(rules={}),
+    verdict(rules=[]),
+    verdict(rules={"deny": []}),
+    verdict(rules={"deny": {"type": "set"}}),
+    verdict(rules={"deny": {"type": "set", "value": {}}}),
+    verdict(rules={"deny": {"type": "object", "value": {}}}),
 ]
+GARBAGE = [
+    b"", b"hello", b"{}", b"[]", b"null", *(json.dumps({"result": result}).encode() for result in RESULTS)
+]  # fmt: skip
 
 
 class Garbage:
@@ -240,16 +258,30 @@ async def garbage() -> AsyncIterator[Garbage]:
     await runner.cleanup()
 
 
-@pytest.mark.parametrize("body", GARBAGE)
-async def test_garbage_in_place_of_a_verdict_refuses(
-    garbage: Garbage, compiler: Compiler, body: bytes
-) -> None:
-    garbage.body = body
+@pytest.fixture
+async def garbled(garbage: Garbage, compiler: Compiler) -> AsyncIterator[PolicyEngine]:
     opa = ExternalOpa(f"http://127.0.0.1:{garbage.port}", deadline_s=0.2)
     engine = PolicyEngine(opa, compiler, sanitizer_key=SANITIZER_KEY, deadline_s=0.2)
     await engine.start([])
-
-    with pytest.raises((OpaUnavailable, EvaluationFailed)):
-        await engine.decide_task(REQUEST, ADMIN, STACK, "ls", access=(), task=[ref("p")])
-
+    yield engine
     await engine.stop()
+
+
+@pytest.mark.parametrize("body", GARBAGE)
+async def test_garbage_in_place_of_a_verdict_refuses(
+    garbage: Garbage, garbled: PolicyEngine, body: bytes
+) -> None:
+    garbage.body = body
+
+    with pytest.raises((OpaUnavailable, EvaluationFailed, PoliciesChanged)):
+        await garbled.decide_task(REQUEST, ADMIN, STACK, "ls", access=(), task=[ref("p")])
+
+
+async def test_the_verdict_that_the_garbage_is_made_from_allows(
+    garbage: Garbage, garbled: PolicyEngine
+) -> None:
+    garbage.body = json.dumps({"result": verdict()}).encode()
+
+    decision = await garbled.decide_task(REQUEST, ADMIN, STACK, "ls", access=(), task=[ref("p")])
+
+    assert decision.is_allowed
