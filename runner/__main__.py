@@ -20,6 +20,7 @@ from runner.engine import Engine
 from runner.errors import ConfigInvalid, EngineUnavailable, FolderTaken
 from runner.journal import Journal
 from runner.roster import Roster
+from runner.sweep import sweep_containers, sweep_folder
 from runner.workshop import Workshop
 
 log = structlog.get_logger("runner")
@@ -49,7 +50,9 @@ async def serve(config: Config) -> None:
     journal = Journal(config.folder)
     entries = journal.load()
     engine = await _engine()
-    found = await engine.find({labels.RUNNER: runner_id})
+    sweep_folder(config.folder)
+    held = {entry.assignment_id for entry in entries}
+    found = await sweep_containers(engine, runner_id=runner_id, held=held)
     connection = Connection(config)
     workshop = Workshop(
         engine=engine,
@@ -57,6 +60,7 @@ async def serve(config: Config) -> None:
         runner_id=runner_id,
         folder=config.folder,
         max_spool_bytes=config.max_spool_bytes,
+        git_protocols=config.git_protocols,
         fetch_archive=connection.fetch_source,
     )
     roster = Roster(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runner.errors import ConfigInvalid
 from runner.secret import Secret
+from runner.sources.git import DEFAULT_PROTOCOLS
 
 # In words, so that nobody sets it by habit.
 INSECURE_WORDS = "plaintext-and-i-know-it"
@@ -42,6 +43,8 @@ class Config:
     """None: plaintext, on loopback or because the configuration says so in words."""
     max_spool_bytes: int = _DEFAULT_SPOOL_MIB << 20
     """Of one run; beyond it the run's output has to wait until the control plane has taken some."""
+    git_protocols: frozenset[str] = DEFAULT_PROTOCOLS
+    """By which the sources of stacks are read."""
 
 
 def read_config(environ: Mapping[str, str]) -> Config:
@@ -54,6 +57,7 @@ def read_config(environ: Mapping[str, str]) -> Config:
         capacity=_number(environ, "INTERLOCK_RUNNER_CAPACITY", _DEFAULT_CAPACITY, _MAX_CAPACITY),
         name=(environ.get("INTERLOCK_RUNNER_NAME") or socket.gethostname())[:_MAX_NAME],
         tls=_tls(environ, address),
+        git_protocols=DEFAULT_PROTOCOLS | _git_allow(environ.get("INTERLOCK_GIT_ALLOW", "")),
         max_spool_bytes=_number(environ, "INTERLOCK_RUNNER_MAX_SPOOL_MIB", _DEFAULT_SPOOL_MIB, 1 << 30) << 20,
     )
 
@@ -82,6 +86,14 @@ def _pool_token(environ: Mapping[str, str]) -> Secret:
             "an admin makes one with `interlock pool token create POOL`"
         )
     return Secret(token.strip())
+
+
+def _git_allow(text: str) -> frozenset[str]:
+    """Of the control plane's variable of the same name; `file` shows stacks the runner's own disk."""
+    allowed = frozenset(word.strip() for word in text.split(",") if word.strip())
+    if unknown := allowed - {"http", "file"}:
+        raise ConfigInvalid(f"INTERLOCK_GIT_ALLOW knows http and file, not {', '.join(sorted(unknown))}")
+    return allowed
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, maximum: int) -> int:

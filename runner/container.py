@@ -61,7 +61,7 @@ class RunContainer:
         self._id = containers[0].id
         return containers[0]
 
-    async def put(self, archive: BinaryIO) -> None:
+    async def put(self, archive: bytes | BinaryIO) -> None:
         await self._engine.put_archive(self.id, archive)
 
     async def feed(self, text: bytes) -> None:

@@ -6,6 +6,7 @@ from interlock.v1 import pool_pb2, run_pb2, stack_pb2
 from interlock.v1.runner_service_pb2 import AssignmentRef, Job
 from runner import script, tools
 from runner.engine import ContainerSpec, Limits
+from runner.images import PullPolicy
 from runner.secret import Secret
 
 DEFAULT_NO_OUTPUT_S = 7 * 60.0
@@ -20,6 +21,12 @@ _TOOLS = {
     stack_pb2.TOOL_KUBERNETES: tools.Tool.KUBERNETES,
     stack_pb2.TOOL_ANSIBLE: tools.Tool.ANSIBLE,
     stack_pb2.TOOL_CUSTOM: tools.Tool.CUSTOM,
+}
+_PULL_POLICIES = {
+    stack_pb2.PULL_POLICY_UNSPECIFIED: PullPolicy.IF_NOT_PRESENT,
+    stack_pb2.PULL_POLICY_IF_NOT_PRESENT: PullPolicy.IF_NOT_PRESENT,
+    stack_pb2.PULL_POLICY_ALWAYS: PullPolicy.ALWAYS,
+    stack_pb2.PULL_POLICY_NEVER: PullPolicy.NEVER,
 }
 
 
@@ -76,6 +83,10 @@ def spec_of(job: Job, *, name: str, end_line: str, labels: dict[str, str]) -> Co
         mounts=tuple(options.mounts),
         runtime=options.runtime,
     )
+
+
+def pull_policy(job: Job) -> PullPolicy:
+    return _PULL_POLICIES[job.pull_policy]
 
 
 def memory_bytes(options: pool_pb2.ContainerOptions) -> int:

@@ -7,6 +7,7 @@ from runner.journal import Outcome, Result
 from runner.phases import Phase
 
 _SIGNALLED = 128
+_NOT_FOUND = 127
 
 
 def of_exit(
@@ -29,6 +30,11 @@ def of_exit(
             )
         reason = f"the command ended with exit code {code}{memory}" if code else ""
         return Result(outcome=Outcome.EXITED, exit_code=code, reason=reason)
+    if code == _NOT_FOUND and Phase.INITIALIZING not in phase_codes:
+        return Result(
+            outcome=Outcome.PREPARATION_FAILED,
+            reason="the image has no `sh` on its PATH, which every run needs; the command was not performed",
+        )
     return Result(
         outcome=Outcome.INITIALIZATION_FAILED,
         exit_code=code,

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from interlock.v1.runner_service_pb2 import AssignmentRef, Job
-from runner import environment, labels, script
+from runner import environment, images, job_source, labels, script
 from runner.container import RunContainer
 from runner.engine import OutputStream
 from runner.errors import RunnerError
@@ -43,6 +43,7 @@ class Preparation:
         """Raises the first `RunnerError` of any part; the others are then given up."""
         end_line = script.new_end_line()
         preamble = Preamble(self.report)
+        mounted_files = job_source.mounted_files(self.job)
         with first_of(RunnerError):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._accept())
@@ -55,6 +56,8 @@ class Preparation:
         with workspace.result() as files:
             await self.page.start(self.container.id, preamble.text)
             await self.container.put(files.archive())
+        if self.job.files:
+            await self.container.put(mounted_files)
         return Prepared(output.result(), masker.result(), preamble.text, text)
 
     async def _accept(self) -> None:
@@ -68,12 +71,12 @@ class Preparation:
         return masker
 
     async def _workspace(self) -> Workspace:
-        return Workspace.empty()
+        return await job_source.workspace_of(self.job, self.assignment, self.workshop)
 
     async def _container(self, end_line: str, preamble: Preamble) -> OutputStream:
         engine = self.workshop.engine
-        if not await engine.has_image(self.job.image):
-            await engine.pull(self.job.image, lambda status: preamble.say(str(status.get("status", ""))))
+        policy = environment.pull_policy(self.job)
+        await images.ensure_image(engine, self.job.image, policy, preamble.say)
         spec = environment.spec_of(
             self.job,
             name=labels.name_of_run(self.assignment.run_id, self.assignment.fencing_token),

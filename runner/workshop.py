@@ -10,6 +10,7 @@ from pathlib import Path
 from interlock.v1.runner_service_pb2 import AssignmentRef
 from runner.engine import Engine
 from runner.journal import Journal
+from runner.sources.git import DEFAULT_PROTOCOLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,5 +23,7 @@ class Workshop:
     max_spool_bytes: int
     fetch_archive: Callable[[AssignmentRef], AsyncIterator[bytes]]
     """The uploaded source of an assignment, from the control plane. Raises `SourceUnavailable`."""
+    git_protocols: frozenset[str] = DEFAULT_PROTOCOLS
+    """By which repositories are read."""
     status_changed: asyncio.Event = field(default_factory=asyncio.Event)
     """To be set when something changed that decides whether the runner can take work."""

@@ -1,5 +1,7 @@
 """A connected engine, and a runner process with a control plane that does as the test says."""
 
+import io
+import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from interlock.v1 import runner_service_pb2 as rpc
 from interlock.v1 import stack_pb2
 from runner.docker_engine import DockerEngine
 from tests.integration.runner.processes import RunnerProcess
+from tests.integration.runner.repositories import Repository
 from tests.integration.runner.scripted_servicer import ScriptedControlPlane
 
 
@@ -66,3 +69,20 @@ def job(test_image: str) -> Callable[..., rpc.Job]:
         return rpc.Job(**(defaults | fields))  # type: ignore[arg-type]
 
     return build
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """An empty git repository."""
+    return Repository.new(tmp_path / "repository")
+
+
+@pytest.fixture(scope="session")
+def shellless_image(docker_client: docker.DockerClient) -> Iterator[str]:
+    """The name of an image with nothing in it that could run."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("nothing"))
+    docker_client.api.import_image_from_data(archive.getvalue(), repository="interlock-test-shellless")
+    yield "interlock-test-shellless:latest"
+    docker_client.api.remove_image("interlock-test-shellless:latest")

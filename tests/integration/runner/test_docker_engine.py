@@ -2,9 +2,7 @@
 
 import asyncio
 import hashlib
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import docker
@@ -180,20 +178,13 @@ async def test_an_image_that_does_not_exist_is_named(docker_engine: DockerEngine
 
 
 async def test_an_image_without_a_shell_ends_with_127_before_any_phase(
-    docker_engine: DockerEngine, docker_client: docker.DockerClient
+    docker_engine: DockerEngine, shellless_image: str
 ) -> None:
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.addfile(tarfile.TarInfo("nothing"))
-    docker_client.api.import_image_from_data(archive.getvalue(), repository="interlock-test-shellless")
-    try:
-        async with started(docker_engine, "interlock-test-shellless:latest") as running:
-            raw, container_exit = await running.rest()
-        assert container_exit == ContainerExit(127)
-        assert b"sh" in raw
-        assert running.split(raw)[1] == []
-    finally:
-        docker_client.api.remove_image("interlock-test-shellless:latest")
+    async with started(docker_engine, shellless_image) as running:
+        raw, container_exit = await running.rest()
+    assert container_exit == ContainerExit(127)
+    assert b"sh" in raw
+    assert running.split(raw)[1] == []
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,11 @@
 """Sources from real git repositories: exactly the commit, nothing of the repository run, no credential given away."""
 
 import base64
-import os
 import socket
-import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,48 +19,9 @@ from runner.secret import Secret
 from runner.sources.archive import SourceLimits
 from runner.sources.git import GitCredential, GitSource, from_git
 from tests.integration.runner.containers import started
+from tests.integration.runner.repositories import EVERY_PROTOCOL, Repository
 
-EVERY_PROTOCOL = frozenset({"file", "http", "https", "ssh", "git"})
 WORD = "swordfish-token"
-
-
-@dataclass
-class Repository:
-    path: Path
-
-    def git(self, *arguments: str) -> str:
-        quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-        who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "init.defaultBranch=main"]
-        done = subprocess.run(
-            ["git", *who, *arguments],
-            cwd=self.path,
-            env=os.environ | quiet,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return done.stdout.strip()
-
-    def commit(self, **files: str) -> str:
-        for name, text in files.items():
-            path = self.path / name.replace("__", "/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--message", "a change")
-        return self.git("rev-parse", "HEAD")
-
-    def source(self, commit: str) -> GitSource:
-        return GitSource(url=f"file://{self.path}", commit=commit, protocols=EVERY_PROTOCOL)
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    path = tmp_path / "repository"
-    path.mkdir()
-    made = Repository(path)
-    made.git("init", "--quiet")
-    return made
 
 
 @pytest.fixture
