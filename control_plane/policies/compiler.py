@@ -80,14 +80,15 @@ class Compiler:
 
     async def _converted(self, author: Module, kind: Kind, file: str) -> str:
         """What OPA's own formatter makes of a v0 module, checked as it will be loaded."""
-        texts = {AUTHOR_FILE: rewriting.without_dropped_builtins(author)}
+        texts = {AUTHOR_FILE: await asyncio.to_thread(rewriting.without_dropped_builtins, author)}
         output = await self._tools.run("fmt", "--v0-v1", AUTHOR_FILE, files=texts)
         if output.exit_code:
             raise PolicyRefused([_unconvertible(file, output)])
         converted = await parse(self._tools, output.text, RegoVersion.V1)
         if not isinstance(converted, Module):
             raise PolicyRefused([_unconvertible(file, converted)])
-        module = rewriting.rewrite(converted, kind, rewriting.line_map(author, converted))
+        lines = await asyncio.to_thread(rewriting.line_map, author, converted)
+        module = await asyncio.to_thread(rewriting.rewrite, converted, kind, lines)
         checked = await self._opa_check(
             {_LOADED_FILE: rewriting.render(module, "candidate", 1)}, kind, RegoVersion.V1
         )

@@ -22,6 +22,7 @@ _TIMEOUT_S = 10.0
 _CPU_LIMIT_S = 10
 _MEMORY_LIMIT_BYTES = 1 << 30
 _OUTPUT_LIMIT_BYTES = 32 << 20
+_COMMANDS_AT_ONCE = 2
 
 
 class OpaNotFoundError(Exception):
@@ -88,6 +89,8 @@ class Toolchain:
     def __init__(self, opa: Path) -> None:
         self.opa = opa
         self._capabilities: str | None = None
+        # Uploads wait for each other rather than take the machine from everything else.
+        self._turns = asyncio.Semaphore(_COMMANDS_AT_ONCE)
 
     async def run(self, *arguments: str, files: Mapping[str, str]) -> Output:
         """`opa ARGUMENTS` in a folder that holds just these files.
@@ -97,7 +100,8 @@ class Toolchain:
         """
         with tempfile.TemporaryDirectory(prefix="interlock-policy-") as folder:
             _write(folder, files)
-            return await self._run(arguments, folder)
+            async with self._turns:
+                return await self._run(arguments, folder)
 
     async def capabilities(self) -> str:
         """This OPA's capabilities file, cut down to the allowed built-ins and without network."""

@@ -152,6 +152,17 @@ async def test_a_policy_that_eats_memory_ends_opa_at_its_limit_and_it_is_back(
         assert house.opa.pid != before
 
 
+async def test_opa_is_not_sent_the_same_deadly_question_again_and_again(
+    opa_path: Path, compiler: Compiler
+) -> None:
+    async with House.opened(opa_path, compiler, deadline_s=20, memory_bytes=128 << 20) as house:
+        bad = await house.load(Kind.TASK, RUNAWAY)
+
+        async with asyncio.timeout(15):
+            with pytest.raises(OpaUnavailable):
+                await house.task(bad)
+
+
 async def test_a_killed_opa_is_back_with_every_policy(opa_path: Path, compiler: Compiler) -> None:
     async with House.opened(opa_path, compiler) as house:
         first = await house.load(Kind.TASK, 'package a\ndeny contains "one" if true\n')
