@@ -2,8 +2,6 @@
 
 import importlib.metadata
 import logging
-import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -29,7 +27,6 @@ from interlock.errors import InterlockError
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
-EXIT_PIPE_CLOSED = 141
 
 app = typer.Typer(
     name="interlock",
@@ -98,10 +95,6 @@ def run(arguments: Sequence[str]) -> int:
     except InterlockError as error:
         failures.report(error)
         return EXIT_ERROR
-    except BrokenPipeError:
-        # The reader went away (`| head`). Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_PIPE_CLOSED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except SystemExit as end:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +19,17 @@ from interlock.cli.dev_child import Child
 from interlock.cli.dev_folder import DevFolder
 from interlock.cli.server import require
 from interlock.cli.session import PATIENCE
-from interlock.errors import BadCredentials, Misconfigured
+from interlock.errors import BadCredentials, InterlockError, Misconfigured
 from interlock.profiles import Profile
-from interlock.types import Runner, RunnerState
+from interlock.types import Runner, RunnerState, RunState
 
 PROFILE = "dev"
 POOL = "public"
 READY_WITHIN_S = 60.0
-# A runner hands over what it has; a control plane lets its streams end.
-STOP_RUNNER_WITHIN_S = 15.0
-STOP_SERVER_WITHIN_S = 25.0
+# A runner asked once waits for its runs; asked twice it leaves them to their containers, where the next one finds
+# them. A control plane lets its streams end.
+RUNNER_PATIENCE_S = (2.0, 10.0)
+SERVER_PATIENCE_S = (25.0,)
 # Not for the servers: they would act on another control plane's settings.
 CLIENT_VARIABLES = ("INTERLOCK_ADDRESS", "INTERLOCK_TOKEN", "INTERLOCK_API_KEY", "INTERLOCK_PROFILE")
 
@@ -75,7 +76,7 @@ def dev(
 class Started:
     """What runs, and the runner as the control plane sees it."""
 
-    address: str
+    client: interlock.Client
     children: list[Child]
     runner: Runner | None
 
@@ -93,6 +94,7 @@ async def _dev(folder: DevFolder, *, listen: str, capacity: int, verbose: bool) 
             started = starting.result()
             _welcome(folder, started, took_s=time.monotonic() - begun_at)
             await _until_over(started.children, interrupted)
+            await _farewell(started.client)
         show.note("interlock dev: ending")
     show.note("interlock dev: all has ended")
 
@@ -123,9 +125,7 @@ async def _start(
     }
     is_first_start = not folder.admin_key()
     server = await stack.enter_async_context(
-        _child(
-            folder, "control plane", "control_plane", common | server_settings, STOP_SERVER_WITHIN_S, verbose
-        )
+        _child(folder, "control plane", "control_plane", common | server_settings, SERVER_PATIENCE_S, verbose)
     )
     await server.ready("server.ready", within_s=READY_WITHIN_S)
     api_key = folder.admin_key()
@@ -147,23 +147,28 @@ async def _start(
         "INTERLOCK_RUNNER_CAPACITY": str(capacity),
     }
     runner = await stack.enter_async_context(
-        _child(folder, "runner", "runner", common | runner_settings, STOP_RUNNER_WITHIN_S, verbose)
+        _child(folder, "runner", "runner", common | runner_settings, RUNNER_PATIENCE_S, verbose)
     )
     await runner.ready("runner.ready", within_s=READY_WITHIN_S)
     connected = [each async for each in client.pools.list_runners(pool_id=POOL)]
-    return Started(address, [server, runner], connected[0] if connected else None)
+    return Started(client, [server, runner], connected[0] if connected else None)
 
 
 @asynccontextmanager
 async def _child(
-    folder: DevFolder, name: str, module: str, environ: Mapping[str, str], stop_within_s: float, verbose: bool
+    folder: DevFolder,
+    name: str,
+    module: str,
+    environ: Mapping[str, str],
+    patience_s: Sequence[float],
+    verbose: bool,
 ) -> AsyncIterator[Child]:
     log_file = folder.log_file(name.replace(" ", "_"))
     child = await Child.start(name, module, environ, log_file, echo=verbose)
     try:
         yield child
     finally:
-        await child.stop(within_s=stop_within_s)
+        await child.stop(patience_s=patience_s)
 
 
 async def _ensure_pool_token(client: interlock.Client, folder: DevFolder) -> None:
@@ -200,7 +205,9 @@ async def _until_over(children: list[Child], interrupted: asyncio.Event) -> None
 
 def _welcome(folder: DevFolder, started: Started, *, took_s: float) -> None:
     runner = started.runner
-    show.note(f"interlock dev: ready in {took_s:.1f} s; the control plane listens on {started.address}")
+    show.note(
+        f"interlock dev: ready in {took_s:.1f} s; the control plane listens on {started.client.address}"
+    )
     if runner is None or runner.state != RunnerState.RUNNER_STATE_READY:
         reason = runner.state_reason if runner is not None else "it is not connected"
         show.note(f"interlock dev: the runner takes no work: {reason or 'it is not ready'}")
@@ -211,3 +218,14 @@ def _welcome(folder: DevFolder, started: Started, *, took_s: float) -> None:
         ),
         flush=True,
     )
+
+
+async def _farewell(client: interlock.Client) -> None:
+    """Says what goes on in its container: nothing stops a command that performs."""
+    try:
+        async for run in client.runs.list(states=[RunState.RUN_STATE_PERFORMING]):
+            show.note(
+                f"interlock dev: {run.id} performs; it goes on, and the next `interlock dev` here finds it"
+            )
+    except InterlockError as error:
+        show.note(f"interlock dev: whether a run performs is not known: {error}")

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -76,15 +76,15 @@ class Child:
         """Its exit code, when it has one."""
         return await self._process.wait()
 
-    async def stop(self, *, within_s: float) -> None:
-        """Asks it to end, then makes it."""
+    async def stop(self, *, patience_s: Sequence[float]) -> None:
+        """Asks it to end as often as there are waits, then makes it."""
         try:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
-            async with asyncio.timeout(within_s):
-                await self._process.wait()
-        except TimeoutError:
-            pass
+            for wait_s in patience_s:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.terminate()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._process.wait()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # what it started, and what is left of it

@@ -1,7 +1,9 @@
 """`interlock task`: one-off commands on stacks."""
 
 import asyncio
+import os
 import shlex
+import sys
 from collections.abc import Coroutine
 from datetime import UTC
 from typing import Annotated
@@ -154,6 +156,10 @@ def _exit_code_of(attended: Coroutine[None, None, int]) -> int:
     except InterlockError as error:
         failures.report(error)
         return task_run.EXIT_INTERLOCK
+    except BrokenPipeError:
+        # The reader went away (`| head`); the run goes on. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return task_run.EXIT_PIPE_CLOSED
 
 
 def _fields(run: Run) -> dict[str, str]:

@@ -20,6 +20,7 @@ from interlock.v1.run_pb2 import (
 
 EXIT_INTERLOCK = 125
 EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
 
 Connect = Callable[[], interlock.Client]
 
