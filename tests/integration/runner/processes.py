@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -52,6 +53,16 @@ class RunnerProcess:
     def wait(self, timeout_s: float = 30) -> int:
         assert self._process is not None
         return self._process.wait(timeout_s)
+
+    async def drained(self) -> None:
+        """Asks it to end, which it does when nothing is left to do."""
+        self.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(self.wait) == 0
+
+    async def until_logged(self, event: str) -> None:
+        async with asyncio.timeout(30):
+            while not self.logged(event):
+                await asyncio.sleep(0.05)  # a file tells nobody that it grew
 
     def end(self) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -55,6 +55,7 @@ class ScriptedControlPlane(runner_service_pb2_grpc.RunnerServiceServicer):
         self.answer_gates = True
         self.acknowledge = True
         self.refuse_hello: grpc.StatusCode | None = None
+        self.refused = 0
         self.port = 0
         self._server: grpc.aio.Server | None = None
         self._outgoing: asyncio.Queue[rpc.ConnectResponse | None] | None = None
@@ -116,6 +117,8 @@ class ScriptedControlPlane(runner_service_pb2_grpc.RunnerServiceServicer):
     ) -> AsyncIterator[rpc.ConnectResponse]:
         hello = (await anext(request_iterator)).hello
         if self.refuse_hello is not None:
+            self.refused += 1
+            await self._notify()
             await context.abort(self.refuse_hello, "refused by the test")
         outgoing: asyncio.Queue[rpc.ConnectResponse | None] = asyncio.Queue()
         known = self.assigned
@@ -134,6 +137,7 @@ class ScriptedControlPlane(runner_service_pb2_grpc.RunnerServiceServicer):
         yield rpc.ConnectResponse(welcome=welcome)
         self._outgoing = outgoing
         self.hellos.append(hello)
+        self.statuses.append(hello.status)
         await self._notify()
         reading = asyncio.create_task(self._read(request_iterator, outgoing))
         try:

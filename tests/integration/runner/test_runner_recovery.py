@@ -36,7 +36,6 @@ async def test_a_killed_runner_finds_its_performing_run_again_and_no_byte_is_los
     await control_plane.connected()
     run = control_plane.assign(job(NOISY, variables=SECRET))
     await control_plane.until(lambda: b"HALF" in run.output)
-    [container] = runner.containers(docker_client)
     runner.kill()
     received = len(run.output)
     runner.start()
@@ -44,7 +43,7 @@ async def test_a_killed_runner_finds_its_performing_run_again_and_no_byte_is_los
     assert (result.outcome, result.exit_code) == (rpc.RUN_OUTCOME_EXITED, 0)
     assert len(run.output) > received
     assert b"s3cr3t" not in run.output
-    _assert_log_agrees(run.output)
+    _assert_log_agrees(bytes(run.output))
     [held] = control_plane.hellos[1].held
     assert held.container_present
     assert held.assignment == run.ref
@@ -216,7 +215,7 @@ def _journal(runner: RunnerProcess, ref: rpc.AssignmentRef) -> Path:
 
 def _assert_log_agrees(output: bytes) -> None:
     """The command wrote the same noise raw and in base64."""
-    head, _, rest = bytes(output).partition(b"HALF")
+    head, _, rest = output.partition(b"HALF")
     lines = b"".join(b"line %d ***\n" % number for number in range(300))
     assert head.startswith(lines)
     encoded = rest.removesuffix(b"done\n").replace(b"\n", b"")
