@@ -13,7 +13,7 @@ from control_plane.policies.combine import Evaluation, PolicyRef, RuleValue
 from control_plane.policies.connection import Connection, ConnectionLostError, QueryError
 from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PoliciesChanged
 from control_plane.policies.inputs import Document
-from control_plane.policies.kinds import Kind
+from control_plane.policies.kinds import SAMPLE_RULE, Kind
 from control_plane.policies.opa import Opa
 
 _RETRY_PAUSE_S = 0.02
@@ -183,7 +183,7 @@ async def _answers_at_all(connection: Connection) -> bool:
 
 def _body(question: Question) -> dict[str, Any]:
     return {
-        "kind": question.kind.value,
+        "rules": sorted(question.kind.rules | {SAMPLE_RULE}),
         "policies": [policy.id for policy in question.policies],
         "input": question.document,
     }

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from control_plane.policies.kinds import SAMPLE_RULE, Kind
+from control_plane.policies.kinds import Kind
 from control_plane.policies.syntax import (
     Module,
     Node,
@@ -18,12 +18,11 @@ from control_plane.policies.syntax import (
     bound_names,
     import_name,
     nodes,
-    rule_name,
     source,
     used_names,
 )
 
-# No author may define such a name: the dispatcher reads `interlock_verdict`, which `rewrite` adds.
+# No author may define such a name: `rewrite` adds `interlock_identity`, by which the dispatcher knows a module.
 RESERVED_PREFIX = "interlock_"
 
 # "@" is in no policy's id, so these stand only where `rewrite` put them.
@@ -66,7 +65,8 @@ def rewrite(module: Module, kind: Kind, lines: Mapping[int, int] | None = None) 
     `lines` leads from the module's lines to the author's, where the two differ.
     """
     edits = [_package_edit(module), *_own_reference_edits(module)]
-    tail = [*_alias_imports(module, kind), *_verdict(module, kind)]
+    identity = f'interlock_identity := {{"kind": "{kind.value}", "revision": {_REVISION}}}'
+    tail = [*_alias_imports(module, kind), identity]
     if lines is not None:
         tail.append(f"# interlock_lines {json.dumps(lines)}")
     return _joined(_edited(module.text, edits), tail)
@@ -122,17 +122,6 @@ def _alias_imports(module: Module, kind: Kind) -> list[str]:
     wanted = used_names(module) - bound_names(module)
     imports = [f"import input.{name}" for name in sorted(kind.aliases & wanted)]
     return [*imports, *(["import data.interlock.lib.sanitized"] if "sanitized" in wanted else [])]
-
-
-def _verdict(module: Module, kind: Kind) -> list[str]:
-    """One rule with all that a decision reads, so that one lookup does; an undefined rule is absent from it."""
-    rules = sorted({rule_name(rule) for rule in module.rules if "args" not in rule["head"]})
-    read = [name for name in rules if name in kind.rules | {SAMPLE_RULE}]
-    identity = f'"kind": "{kind.value}", "revision": {_REVISION}'
-    return [
-        f'interlock_verdict := {{{identity}, "rules": interlock_rules}}',
-        *(f'interlock_rules["{name}"] := {{"type": type_name({name}), "value": {name}}}' for name in read),
-    ]
 
 
 def _package_edit(module: Module) -> _Edit:

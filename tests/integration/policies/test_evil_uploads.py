@@ -93,10 +93,10 @@ async def test_a_reserved_package_is_refused(compiler: Compiler, package: str) -
 @pytest.mark.parametrize(
     "line",
     [
-        'interlock_verdict := {"kind": "task", "revision": 1, "rules": {}}',
-        'interlock_rules["deny"] := {"type": "set", "value": []}',
-        "interlock_rules.deny.value := 1",
-        "import input.stack as interlock_rules",
+        'interlock_identity := {"kind": "task", "revision": 1}',
+        'interlock_identity["kind"] := "access"',
+        "interlock_identity.revision := 9",
+        "import input.stack as interlock_identity",
     ],
 )
 async def test_the_rule_that_is_judged_by_cannot_be_overridden(compiler: Compiler, line: str) -> None:
