@@ -28,6 +28,8 @@ def _sentence(error: errors.InterlockError) -> str:
         case errors.TaskDenied():
             by = f" by {', '.join(error.policies)}" if error.policies else ""
             return f"denied{by}: {'; '.join(error.messages) or error}"
+        case errors.PolicyRefused() if error.findings:
+            return "the policy's text is not acceptable; nothing was changed"
         case errors.PolicyFailed() if error.policy_name:
             return f"policy {error.policy_name} could not be evaluated, so the answer is no: {error.cause}"
         case _:

@@ -49,11 +49,8 @@ def create(
             labels=label or (),
             file_name=_file_name(file),
         )
-    show.done(
-        policy,
-        f"policy {policy.id} is stored; attach it with: interlock policy attach {policy.id} STACK",
-        output,
-    )
+    attach = "" if label else f"; attach it with: interlock policy attach {policy.id} STACK"
+    show.done(policy, f"policy {policy.id} is stored{attach}", output)
 
 
 @app.command("list")

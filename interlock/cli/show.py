@@ -99,13 +99,14 @@ def visible(text: str) -> str:
 
 
 def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415  # slow to import, and only for terminals
-    from rich.table import Table  # noqa: PLC0415
+    """Ids and times stay whole, to be copied: what does not fit is cut off at the right."""
+    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415  # slow to import, and only for terminals
+    from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for title in titles:
-        drawn.add_column(title, overflow="fold")
-    for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console().print(drawn)
+    console = Console()
+    widths = [max(map(cell_len, column)) for column in zip(titles, *rows, strict=True)]
+    for row in (titles, *rows):
+        cells = (set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True))
+        line = Text("  ".join(cells).rstrip(), style="bold" if row is titles else "")
+        console.print(line, no_wrap=True, overflow="ellipsis", crop=True)

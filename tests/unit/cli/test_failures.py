@@ -43,7 +43,7 @@ def test_a_refused_policy_is_told_as_compilers_do() -> None:
     ]
 
     assert lines(errors.PolicyRefused, "refused", errors_pb2.PolicyRefused(findings=findings)) == [
-        "interlock: refused",
+        "interlock: the policy's text is not acceptable; nothing was changed",
         "p.rego:3:7: var x is unsafe",
         "  bind it first",
     ]
