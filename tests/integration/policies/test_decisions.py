@@ -263,3 +263,13 @@ async def test_a_policy_that_was_removed_is_asked_no_more(house: House) -> None:
 
 async def test_removing_what_is_not_there_is_harmless(house: House) -> None:
     await house.engine.remove(ref("never-there").id)
+
+
+async def test_a_function_named_like_a_rule_that_may_be_missing_is_no_such_rule(house: House) -> None:
+    policy = await house.load(
+        Kind.TASK, 'package a\nsample(x) := x == "keep"\ndeny contains "kept" if sample(request.command)\n'
+    )
+
+    decision = await house.task(policy, command="keep")
+
+    assert (decision.messages, decision.is_sample) == (["kept"], False)
