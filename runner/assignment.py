@@ -88,6 +88,8 @@ class Run:
         except TimeoutError:
             if not self._is_released:
                 raise
+        finally:
+            self._whole = None
         await self._remove()
 
     def held(self) -> HeldAssignment:

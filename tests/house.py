@@ -126,6 +126,7 @@ class House:
                 "INTERLOCK_RUNNER_DIR": str(self.folder / f"runner-{name}"),
                 "INTERLOCK_RUNNER_NAME": name,
                 "INTERLOCK_RUNNER_CAPACITY": str(capacity),
+                "INTERLOCK_GIT_ALLOW": "file,http",
                 "DOCKER_HOST": self.engine_url,
                 **environment,
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from interlock.v1 import runner_service_pb2 as rpc
 
 # Messages that wait to be written to one runner. A runner that reads nothing for so long is cut off.
 MAX_OUTGOING = 1024
+MAX_SETTLED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class RunnerConnection:
     status: rpc.RunnerStatus = field(default_factory=rpc.RunnerStatus)
     # By assignment id: what counts against the capacity.
     active: dict[str, HeldRun] = field(default_factory=dict)
+    # Assignments whose result was recorded lately: what still comes of them is no fault of the runner's.
+    settled: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_SETTLED))
     # None ends the stream behind what was sent before.
     outgoing: asyncio.Queue[rpc.ConnectResponse | None] = field(default_factory=asyncio.Queue)
     # Set once what it held is settled: before that, it gets no work.
@@ -119,4 +123,5 @@ class Connections:
     def freed(self, connection: RunnerConnection, assignment_id: str) -> None:
         """An assignment is over; its place is free."""
         if connection.active.pop(assignment_id, None) is not None:
+            connection.settled.append(assignment_id)
             self.on_change()

@@ -4,7 +4,7 @@ still stands and records run, decision and audit event together."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -33,8 +33,12 @@ _ATTEMPTS = 4
 class TaskGuard(Protocol):
     """Access and task policies, asked together."""
 
-    async def judge_task(self, principal: Principal, stack: StackSnapshot, command: str) -> Judgement:
+    async def judge_task(
+        self, principal: Principal, stack: StackSnapshot, command: str, *, policies_version: int
+    ) -> Judgement:
         """Returns where the task is allowed. Denials and failures are recorded.
+
+        `policies_version` is that of the moment when the stack was read.
 
         Raises:
             NotFound, NotAllowed: access policies.
@@ -58,12 +62,13 @@ class TaskCreation:
     async def create(self, principal: Principal, request: rpc.CreateTaskRequest) -> run_pb2.Run:
         """As RunService.CreateTask says."""
         for _ in range(_ATTEMPTS):
-            known, stack = await self._db.read(lambda tx: _look(tx, principal, request))
-            if known is not None:
-                return await self._queries.load(known)
-            if stack is None:
-                continue
-            judgement = await self._guard.judge_task(principal, stack, request.command)
+            found = await self._db.read(lambda tx: _look(tx, principal, request))
+            if isinstance(found, str):
+                return await self._queries.load(found)
+            stack = found.stack
+            judgement = await self._guard.judge_task(
+                principal, stack, request.command, policies_version=found.policies_version
+            )
             _require_unlocked(principal, stack)
             source = await self._pins.pin(stack)
             task = _Task(principal, request, stack, judgement, source)
@@ -72,6 +77,14 @@ class TaskCreation:
                 self._notices.queue_changed(stack.id)
                 return created
         raise ChangedMeanwhile(request.stack_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What a decision is made on, read at one moment."""
+
+    stack: StackSnapshot
+    policies_version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +105,7 @@ class _Task:
         if records.policies_version(connection) != self.judgement.policies_version:
             return None
         run_id = ids.new_id("run")
-        self._insert(connection, run_id)
+        row, change = self._insert(connection, run_id)
         records.insert(connection, self.judgement.record, run_id=run_id)
         events.record(
             connection,
@@ -110,11 +123,11 @@ class _Task:
         requests.remember(
             connection, self.principal.id, _METHOD, self.request.request_id, self.request, run_id
         )
-        return _stored(connection, run_id)
+        return messages.to_run(row, history=[change])
 
-    def _insert(self, connection: sa.Connection, run_id: str) -> None:
+    def _insert(self, connection: sa.Connection, run_id: str) -> tuple[sa.Row[Any], sa.Row[Any, Any, Any]]:
         now = clock.now_us()
-        store.insert_queued(
+        return store.insert_queued(
             connection,
             {
                 "id": run_id,
@@ -138,13 +151,12 @@ class _Task:
         )
 
 
-def _look(
-    connection: sa.Connection, principal: Principal, request: rpc.CreateTaskRequest
-) -> tuple[str | None, StackSnapshot | None]:
+def _look(connection: sa.Connection, principal: Principal, request: rpc.CreateTaskRequest) -> str | _Basis:
+    """The id of the run that this request made before, or what to judge it by."""
     known = requests.find(connection, principal.id, _METHOD, request.request_id, request)
     if known is not None:
-        return known, None
-    return None, snapshot.load(connection, request.stack_id)
+        return known
+    return _Basis(snapshot.load(connection, request.stack_id), records.policies_version(connection))
 
 
 def _stored(connection: sa.Connection, run_id: str) -> run_pb2.Run:

@@ -109,6 +109,11 @@ class RunnerStream:
                     await self._hand_over(getattr(message, kind).assignment, message)
 
     async def _hand_over(self, ref: rpc.AssignmentRef, message: rpc.ConnectRequest) -> None:
+        if ref.assignment_id in self._runner.settled:
+            # Sent before the acknowledgement of the result was read. The result itself is acknowledged again.
+            if message.WhichOneof("message") == "result":
+                self._runner.send(rpc.ConnectResponse(result_ack=rpc.ResultAck(assignment=ref)))
+            return
         held = self._runner.active.get(ref.assignment_id)
         if held is None or (held.run_id, held.fence) != (ref.run_id, ref.fencing_token):
             error = FencedOut(ref.run_id, ref.assignment_id)

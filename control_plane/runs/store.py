@@ -17,8 +17,10 @@ _ACTIVE = [state.value for state in sorted(states.ACTIVE)]
 _FIND = sa.select(runs).where(runs.c.id == sa.bindparam("run_id"))
 # Who means to move a run reads it like this first (SQLite: the whole transaction is exclusive already).
 _FIND_TO_MOVE = _FIND.with_for_update()
-_INSERT = sa.insert(runs)
-_INSERT_CHANGE = sa.insert(run_changes)
+_INSERT = sa.insert(runs).returning(*runs.c)
+_INSERT_CHANGE = sa.insert(run_changes).returning(
+    run_changes.c.state, run_changes.c.changed_at, run_changes.c.reason
+)
 _HISTORY = (
     sa.select(run_changes.c.state, run_changes.c.changed_at, run_changes.c.reason)
     .where(run_changes.c.run_id == sa.bindparam("run_id"))
@@ -116,11 +118,14 @@ def history(connection: sa.Connection, run_id: str) -> Sequence[sa.Row[Any, Any,
     return connection.execute(_HISTORY, {"run_id": run_id}).all()
 
 
-def insert_queued(connection: sa.Connection, values: Mapping[str, object], reason: str) -> None:
-    """Adds a run in QUEUED and counts it at its stack's slot."""
+def insert_queued(
+    connection: sa.Connection, values: Mapping[str, object], reason: str
+) -> tuple[sa.Row[Any], sa.Row[Any, Any, Any]]:
+    """Adds a run in QUEUED and counts it at its stack's slot. Returns its row and the first entry of its history."""
     connection.execute(_MOVE_PENDING, {"of_stack": values["stack_id"], "difference": 1})
-    connection.execute(_INSERT, {**values, "state": RunState.QUEUED.value, "state_reason": reason})
-    _add_change(connection, str(values["id"]), RunState.QUEUED, reason)
+    queued = {**values, "state": RunState.QUEUED.value, "state_reason": reason}
+    run = connection.execute(_INSERT, queued).one()
+    return run, _add_change(connection, run.id, RunState.QUEUED, reason)
 
 
 def move(
@@ -175,7 +180,9 @@ def free_slot(connection: sa.Connection, run: sa.Row[Any]) -> bool:
     return freed.rowcount == 1
 
 
-def startable(connection: sa.Connection, pool_ids: Sequence[str], at_most: int) -> Sequence[sa.Row[Any, Any, Any]]:
+def startable(
+    connection: sa.Connection, pool_ids: Sequence[str], at_most: int
+) -> Sequence[sa.Row[Any, Any, Any]]:
     """(stack_id, pool_id, run_id) of runs that could take their slot now, at most one per stack."""
     return connection.execute(_STARTABLE, {"pool_ids": list(pool_ids), "at_most": at_most}).all()
 
@@ -224,8 +231,8 @@ def list_page(
     return connection.execute(statement).all()
 
 
-def _add_change(connection: sa.Connection, run_id: str, state: RunState, reason: str) -> None:
-    connection.execute(
-        _INSERT_CHANGE,
-        {"run_id": run_id, "state": state.value, "changed_at": clock.now_us(), "reason": reason},
-    )
+def _add_change(
+    connection: sa.Connection, run_id: str, state: RunState, reason: str
+) -> sa.Row[Any, Any, Any]:
+    change = {"run_id": run_id, "state": state.value, "changed_at": clock.now_us(), "reason": reason}
+    return connection.execute(_INSERT_CHANGE, change).one()
