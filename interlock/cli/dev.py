@@ -127,7 +127,7 @@ async def _start(
     server = await stack.enter_async_context(
         _child(folder, "control plane", "control_plane", common | server_settings, SERVER_PATIENCE_S, verbose)
     )
-    await server.ready("server.ready", within_s=READY_WITHIN_S)
+    await server.ready(within_s=READY_WITHIN_S)
     api_key = folder.admin_key()
     if not api_key:
         raise Misconfigured(
@@ -149,7 +149,7 @@ async def _start(
     runner = await stack.enter_async_context(
         _child(folder, "runner", "runner", common | runner_settings, RUNNER_PATIENCE_S, verbose)
     )
-    await runner.ready("runner.ready", within_s=READY_WITHIN_S)
+    await runner.ready(within_s=READY_WITHIN_S)
     connected = [each async for each in client.pools.list_runners(pool_id=POOL)]
     return Started(client, [server, runner], connected[0] if connected else None)
 

@@ -16,6 +16,10 @@ TAIL_LINES = 15
 # Longest line of a log that is still read as one.
 LINE_BYTES = 1 << 20
 
+# What the servers' logs say about their start.
+ENGINE_AWAITED = "engine.awaited"
+EVENTS = ("server.ready", "runner.ready", ENGINE_AWAITED)
+
 # The kernel ends the child when this process dies, however that happens (1 is PR_SET_PDEATHSIG); the check behind
 # it covers a death in between. In a process of its own: code between fork and exec can deadlock beside threads.
 LAUNCHER = """
@@ -62,14 +66,16 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    async def ready(self, event: str, *, within_s: float) -> None:
-        """Returns when the log shows the event. Raises ChildFailed where it does not in time."""
+    async def ready(self, *, within_s: float) -> None:
+        """Returns when the log says so. Raises ChildFailed where it says that it cannot be, or nothing in time."""
         try:
             async with asyncio.timeout(within_s), self._news:
-                await self._news.wait_for(lambda: event in self._seen or self._logging.done())
+                await self._news.wait_for(lambda: self._seen or self._logging.done())
         except TimeoutError:
             raise self.failure(f"was not ready within {within_s:.0f} s") from None
-        if event not in self._seen:
+        if ENGINE_AWAITED in self._seen:
+            raise self.failure("finds no Docker Engine: start one, or set DOCKER_HOST")
+        if not self._seen:
             raise self.failure(f"ended at once with exit code {await self._process.wait()}")
 
     async def ended(self) -> int:
@@ -111,8 +117,7 @@ class Child:
         self._tail.append(line)
         if self._echo:
             print(f"{self.name}: {line}", file=sys.stderr, flush=True)
-        for event in ("server.ready", "runner.ready"):
-            if event in line:
-                async with self._news:
-                    self._seen.add(event)
-                    self._news.notify_all()
+        if events := {event for event in EVENTS if event in line}:
+            async with self._news:
+                self._seen |= events
+                self._news.notify_all()

@@ -2,9 +2,10 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
-from tests.integration.sdk.running import Dev, descendants, eventually, is_alive
+from tests.integration.sdk.running import CLI, Dev, descendants, eventually, is_alive
 
 
 def test_ctrl_c_ends_all_and_leaves_no_process(own_dev: Dev) -> None:
@@ -63,3 +64,24 @@ def test_secrets_lie_in_files_that_others_cannot_read(dev: Dev) -> None:
     assert dev.data_dir.stat().st_mode & 0o077 == 0
     for name in ("admin.key", "pool.token"):
         assert (dev.data_dir / name).stat().st_mode & 0o077 == 0
+
+
+def test_without_a_docker_engine_it_ends_and_says_so(dev: Dev, tmp_path: Path) -> None:
+    environ = dev.environ | {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    command = [*CLI, "dev", "--data-dir", str(tmp_path / "data")]
+
+    refused = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert refused.returncode == 1
+    assert "finds no Docker Engine: start one, or set DOCKER_HOST" in refused.stderr
+
+
+def test_without_opa_it_ends_and_says_so(dev: Dev, tmp_path: Path) -> None:
+    environ = dev.environ | {"INTERLOCK_OPA": str(tmp_path / "no-opa")}
+    command = [*CLI, "dev", "--data-dir", str(tmp_path / "data")]
+
+    refused = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert refused.returncode == 1
+    assert "the control plane ended at once" in refused.stderr
+    assert "no-opa" in refused.stderr
