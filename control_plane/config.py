@@ -95,7 +95,9 @@ def _tls(environment: Mapping[str, str]) -> Tls | None:
             raise ConfigError("INTERLOCK_TLS_CLIENT_CA needs INTERLOCK_TLS_CERTIFICATE and INTERLOCK_TLS_KEY")
         return None
     if not certificate or not key:
-        raise ConfigError("INTERLOCK_TLS_CERTIFICATE and INTERLOCK_TLS_KEY go together; one of them is missing")
+        raise ConfigError(
+            "INTERLOCK_TLS_CERTIFICATE and INTERLOCK_TLS_KEY go together; one of them is missing"
+        )
     paths = {"certificate": Path(certificate), "key": Path(key)}
     for path in [*paths.values(), *([Path(client_ca)] if client_ca else [])]:
         if not path.is_file():

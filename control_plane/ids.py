@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 import threading
@@ -19,8 +20,9 @@ AssignmentId = NewType("AssignmentId", str)
 DecisionId = NewType("DecisionId", str)
 EventId = NewType("EventId", str)
 
-# Crockford's base 32, as in https://github.com/ulid/spec, in lower case.
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+# Crockford's base 32, as in https://github.com/ulid/spec, in lower case; from the alphabet of b32hexencode.
+_CROCKFORD = str.maketrans("0123456789ABCDEFGHIJKLMNOPQRSTUV", "0123456789abcdefghjkmnpqrstvwxyz")
+_CHARACTERS = 26
 # The time has 48 bits.
 _LAST_MS = 2**48 - 1
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
@@ -57,4 +59,6 @@ def slug(name: str) -> str:
 
 
 def _spelled(prefix: str, number: int) -> str:
-    return f"{prefix}_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -5, -5))
+    # 20 bytes are 32 characters without padding.
+    spelled = base64.b32hexencode(number.to_bytes(20, "big")).decode()[-_CHARACTERS:]
+    return f"{prefix}_{spelled.translate(_CROCKFORD)}"

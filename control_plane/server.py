@@ -229,7 +229,6 @@ async def _started(plane: ControlPlane) -> AsyncIterator[None]:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await plane.sealer.seal_all()
         await plane.engine.stop()
 
 

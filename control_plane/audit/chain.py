@@ -120,14 +120,18 @@ class Verifier:
         """The log's first fault, once every seal was taken."""
         if self.fault is None and self.head.sequence < self._known_head.sequence:
             ends, known = self.head.sequence, self._known_head.sequence
-            self.fault = Fault(ends + 1, f"the log ends at {ends}, before the known head {known}: it was cut off")
+            self.fault = Fault(
+                ends + 1, f"the log ends at {ends}, before the known head {known}: it was cut off"
+            )
         return self.fault
 
     def _problem(self, seal: Seal, event: Event | None, expected: int) -> str:
         if seal.sequence != expected:
             return f"seal {expected} is missing; the next one is {seal.sequence}"
         if seal.previous_hash != self.head.hash:
-            return f"seal {expected} does not continue the one before: one of them was changed, or the order was"
+            return (
+                f"seal {expected} does not continue the one before: one of them was changed, or the order was"
+            )
         if event is None:
             return f"event {seal.event_id} of seal {expected} is missing"
         if seal.hash != event_hash(event, seal.sequence, seal.previous_hash):

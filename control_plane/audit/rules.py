@@ -76,7 +76,9 @@ def _unsealable(head: Head) -> Unit[Fault | None]:
         if lost := store.first_lost(connection):
             return Fault(head.sequence + 1, f"event {lost} was taken out before it was sealed")
         if orphan := store.first_orphan(connection):
-            return Fault(head.sequence + 1, f"event {orphan} has no seal and waits for none: its seal was taken out")
+            return Fault(
+                head.sequence + 1, f"event {orphan} has no seal and waits for none: its seal was taken out"
+            )
         return None
 
     return unit

@@ -43,7 +43,9 @@ class AuditServicer(AuditServiceServicer):
         shown = listed[:size]
         return rpc.ListEventsResponse(
             events=[_message(one) for one in shown],
-            next_page_token=self._page_tokens.encode(request, shown[-1].event.id) if len(listed) > size else "",
+            next_page_token=self._page_tokens.encode(request, shown[-1].event.id)
+            if len(listed) > size
+            else "",
         )
 
     async def VerifyLog(self, request: rpc.VerifyLogRequest, context: Context) -> rpc.VerifyLogResponse:

@@ -24,7 +24,11 @@ class Principal:
 
     def to_caller(self) -> caller_pb2.Caller:
         return caller_pb2.Caller(
-            id=self.id, login=self.login, name=self.name, teams=sorted(self.teams), admin=self.admin,
+            id=self.id,
+            login=self.login,
+            name=self.name,
+            teams=sorted(self.teams),
+            admin=self.admin,
             machine=self.machine,
         )
 

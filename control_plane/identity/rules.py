@@ -122,9 +122,7 @@ class Keys:
 
         return await self._db.write(unit)
 
-    async def page(
-        self, caller: Principal, *, before: str, limit: int, with_ended: bool
-    ) -> list[ApiKey]:
+    async def page(self, caller: Principal, *, before: str, limit: int, with_ended: bool) -> list[ApiKey]:
         """Newest first, from the one after id `before` on."""
         caller.require_admin("list API keys")
         now = self._now_us()
@@ -228,7 +226,11 @@ def _free_login(connection: sa.Connection, login: str, now_us: int) -> None:
         raise errors.AlreadyExists("api_key", login, problem)
     store.revoke(connection, holder.id, now_us)
     events.record(
-        connection, principals.SYSTEM, "api_key.revoked", "api_key", holder.id,
+        connection,
+        principals.SYSTEM,
+        "api_key.revoked",
+        "api_key",
+        holder.id,
         details={"login": login, "cause": "expired, and its login is given to another key"},
     )
 
@@ -254,7 +256,11 @@ def _cause_of_refusal(found: tuple[ApiKey, bytes] | None, credential: Credential
 
 def _audit_creation(connection: sa.Connection, caller: Principal, key: ApiKey) -> None:
     events.record(
-        connection, caller, "api_key.created", "api_key", key.id,
+        connection,
+        caller,
+        "api_key.created",
+        "api_key",
+        key.id,
         details={
             "name": key.name,
             "login": key.login,

@@ -47,9 +47,7 @@ class IdentityServicer(IdentityServiceServicer):
         )
         return rpc.CreateApiKeyResponse(api_key=_message(key), secret=credential.secret if credential else "")
 
-    async def ListApiKeys(
-        self, request: rpc.ListApiKeysRequest, context: Context
-    ) -> rpc.ListApiKeysResponse:
+    async def ListApiKeys(self, request: rpc.ListApiKeysRequest, context: Context) -> rpc.ListApiKeysResponse:
         size = request.page_size or DEFAULT_PAGE_SIZE
         keys = await self._keys.page(
             principal.current.get(),
@@ -63,9 +61,7 @@ class IdentityServicer(IdentityServiceServicer):
             next_page_token=self._page_tokens.encode(request, shown[-1].id) if len(keys) > size else "",
         )
 
-    async def RevokeApiKey(
-        self, request: rpc.RevokeApiKeyRequest, context: Context
-    ) -> identity_pb2.ApiKey:
+    async def RevokeApiKey(self, request: rpc.RevokeApiKeyRequest, context: Context) -> identity_pb2.ApiKey:
         return _message(await self._keys.revoke(principal.current.get(), request.key_id))
 
 

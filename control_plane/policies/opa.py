@@ -131,9 +131,12 @@ class SupervisedOpa:
         connection = Connection(
             "127.0.0.1", port, token=token, instance=instance, deadline_s=self._deadline_s
         )
-        with tempfile.TemporaryDirectory(prefix="interlock-opa-", ignore_cleanup_errors=True) as name:
+        given = contents()
+        with tempfile.TemporaryDirectory(
+            prefix="interlock-opa-", dir=bundle.scratch_folder(given), ignore_cleanup_errors=True
+        ) as name:
             folder = Path(name)
-            await asyncio.to_thread(bundle.write, folder, contents(), instance=instance, token=token)
+            await asyncio.to_thread(bundle.write, folder, given, instance=instance, token=token)
             process = await self._spawn(folder, port)
             async with connection, self._living(process), asyncio.TaskGroup() as group:
                 group.create_task(self._keep_output(process))

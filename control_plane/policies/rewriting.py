@@ -113,8 +113,11 @@ def line_map(author: Module, converted: Module) -> dict[int, int]:
 def is_own_reference(module: Module, path: Sequence[Node]) -> bool:
     """A reference into the module's own package, spelt `data.PACKAGE…`."""
     package = module.package
-    return path[0]["value"] == "data" and len(path) > len(package) and package == tuple(
-        term["value"] if term["type"] == "string" else None for term in path[1 : len(package) + 1]
+    return (
+        path[0]["value"] == "data"
+        and len(path) > len(package)
+        and package
+        == tuple(term["value"] if term["type"] == "string" else None for term in path[1 : len(package) + 1])
     )
 
 

@@ -67,7 +67,10 @@ def _mounts(mounts: Iterable[str], field: str) -> Iterator[tuple[str, str]]:
             yield place, "must be HOST_PATH:CONTAINER_PATH or HOST_PATH:CONTAINER_PATH:ro"
         elif problem := _path(host, "host") or _path(target, "container"):
             yield place, problem
-        elif _is_or_holds_or_is_in(_resolved(host), _OF_THE_ENGINE) or posixpath.basename(host) in _SOCKET_NAMES:
+        elif (
+            _is_or_holds_or_is_in(_resolved(host), _OF_THE_ENGINE)
+            or posixpath.basename(host) in _SOCKET_NAMES
+        ):
             yield place, f"{host} would hand the container engine of the runner's host to every run"
         elif _is_or_holds_or_is_in(posixpath.normpath(target), _OF_THE_CONTAINER):
             yield place, f"{target} is a path that the container itself needs"

@@ -61,7 +61,12 @@ class Pools:
             store.insert_pool(connection, pool)
             requests.remember(connection, caller.id, _CREATE_POOL, request_id, content, pool.id)
             events.record(
-                connection, caller, "pool.created", "pool", pool.id, details={**_details(pool), "public": pool.public}
+                connection,
+                caller,
+                "pool.created",
+                "pool",
+                pool.id,
+                details={**_details(pool), "public": pool.public},
             )
             return pool
 
@@ -72,7 +77,9 @@ class Pools:
 
     async def page(self, *, after: str, limit: int) -> list[Pool]:
         """By id, from the one after `after` on."""
-        return await self._db.read(lambda connection: store.page_of_pools(connection, after=after, limit=limit))
+        return await self._db.read(
+            lambda connection: store.page_of_pools(connection, after=after, limit=limit)
+        )
 
     async def update(self, caller: Principal, draft: Pool, fields: Collection[str]) -> Pool:
         """Takes these fields from `draft`; containers that were made before stay as they are.

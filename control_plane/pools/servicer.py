@@ -146,7 +146,9 @@ def _token(token: PoolToken) -> pool_pb2.PoolToken:
     if token.revoked_at is not None:
         message.revoke_time.CopyFrom(clock.to_timestamp(token.revoked_at))
     if token.last_used_at is not None:
-        message.last_use_time.CopyFrom(clock.to_timestamp(token.last_used_at - token.last_used_at % _MINUTE_US))
+        message.last_use_time.CopyFrom(
+            clock.to_timestamp(token.last_used_at - token.last_used_at % _MINUTE_US)
+        )
     return message
 
 

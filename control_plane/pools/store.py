@@ -24,7 +24,11 @@ _INSERT_POOL = sa.insert(pools)
 _UPDATE_POOL = (
     sa.update(pools)
     .where(pools.c.id == sa.bindparam("of_pool"))
-    .values(name=sa.bindparam("new_name"), labels=sa.bindparam("new_labels"), container=sa.bindparam("new_container"))
+    .values(
+        name=sa.bindparam("new_name"),
+        labels=sa.bindparam("new_labels"),
+        container=sa.bindparam("new_container"),
+    )
 )
 _DELETE_POOL = sa.delete(pools).where(pools.c.id == sa.bindparam("of_pool"))
 # What keeps a pool from being deleted: stacks that name it, and runs that were made for it and are not over.
@@ -67,7 +71,9 @@ _REVOKE_TOKEN = (
     .values(revoked_at=sa.bindparam("at"))
 )
 _NOTE_USE_OF_TOKEN = (
-    sa.update(pool_tokens).where(pool_tokens.c.id == sa.bindparam("token_id")).values(last_used_at=sa.bindparam("at"))
+    sa.update(pool_tokens)
+    .where(pool_tokens.c.id == sa.bindparam("token_id"))
+    .values(last_used_at=sa.bindparam("at"))
 )
 
 _FIND_RUNNER = sa.select(runners).where(runners.c.id == sa.bindparam("runner_id"))

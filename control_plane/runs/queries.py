@@ -68,7 +68,7 @@ class Queries:
         may_read: dict[str, bool] = {}
         for _ in range(_MAX_SCANNED_PAGES):
             rows = await self._db.read(
-                lambda tx, before=before_id: store.list_page(tx, filters, before, wanted)
+                partial(store.list_page, filters=filters, before_id=before_id, at_most=wanted)
             )
             await self._learn(principal, {str(row.stack_id) for row in rows} - may_read.keys(), may_read)
             for row in rows:
@@ -131,12 +131,6 @@ async def hidden_as_run(check: Awaitable[None], run_id: str) -> None:
         await check
     except errors.NotFound as error:
         raise errors.NotFound("run", run_id) from error
-
-
-def _page(
-    filters: Sequence[sa.ColumnElement[bool]], before_id: str, at_most: int, connection: sa.Connection
-) -> Sequence[sa.Row[Any]]:
-    return store.list_page(connection, filters, before_id, at_most)
 
 
 def _row_and_stack(connection: sa.Connection, run_id: str) -> tuple[sa.Row[Any] | None, StackSnapshot | None]:

@@ -163,10 +163,13 @@ def _run_read(engine: sa.Engine, unit: Unit[T]) -> T:
 
 def _run_write(engine: sa.Engine, unit: Unit[T]) -> T:
     try:
-        with engine.begin() as connection:
-            return unit(connection)
-    except sa.exc.IntegrityError:
-        raise
+        try:
+            with engine.begin() as connection:
+                return unit(connection)
+        except sa.exc.IntegrityError:
+            # Somebody else inserted the same key at the same moment: this time the unit sees that row and says so.
+            with engine.begin() as connection:
+                return unit(connection)
     except DBAPIError as error:
         raise _translated(error) from error
 

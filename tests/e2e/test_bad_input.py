@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 import jwt
 import pytest
 
 import interlock
-from interlock import errors
+from interlock import errors, types
 from interlock.client import Client
 from interlock.v1 import (
     identity_service_pb2,
@@ -33,20 +34,35 @@ WRONG_FIELDS: dict[str, tuple[Call, str]] = {
     "NUL in the command": (lambda c, s: c.runs.create_task(s, "echo \0"), "command"),
     "NUL in a name": (lambda c, _: c.stacks.create("a\0b", image="x", tool="custom"), "stack.name"),
     "a name that is a path": (lambda c, _: c.stacks.create("../etc", image="x", tool="custom"), "stack.name"),
-    "a name that is an option": (lambda c, _: c.stacks.create("--help", image="x", tool="custom"), "stack.name"),
+    "a name that is an option": (
+        lambda c, _: c.stacks.create("--help", image="x", tool="custom"),
+        "stack.name",
+    ),
     "an id that is a path": (
         lambda c, _: c.stacks.create("fine", stack_id="a/b", image="x", tool="custom"),
         "stack.id",
     ),
     "an id that is an option": (lambda c, _: c.stacks.get("-rf"), "stack_id"),
-    "an image that is an option": (lambda c, _: c.stacks.create("fine", image="--privileged", tool="custom"), "stack.image"),
-    "a variable that is no shell name": (lambda c, s: c.stacks.set_environment(s, variables={"A-B": "x"}), "variables[0].name"),
-    "a variable that starts with a digit": (lambda c, s: c.stacks.set_environment(s, variables={"1A": "x"}), "variables[0].name"),
+    "an image that is an option": (
+        lambda c, _: c.stacks.create("fine", image="--privileged", tool="custom"),
+        "stack.image",
+    ),
+    "a variable that is no shell name": (
+        lambda c, s: c.stacks.set_environment(s, variables={"A-B": "x"}),
+        "variables[0].name",
+    ),
+    "a variable that starts with a digit": (
+        lambda c, s: c.stacks.set_environment(s, variables={"1A": "x"}),
+        "variables[0].name",
+    ),
     "a variable of Interlock's own": (
         lambda c, s: c.stacks.set_environment(s, variables={"INTERLOCK_RUN_ID": "x"}),
         "variables[0].name",
     ),
-    "a secret of three bytes": (lambda c, s: c.stacks.set_environment(s, secrets={"TOKEN": "abc"}), "variables[0].value"),
+    "a secret of three bytes": (
+        lambda c, s: c.stacks.set_environment(s, secrets={"TOKEN": "abc"}),
+        "variables[0].value",
+    ),
     "a mounted file that leaves the workspace": (
         lambda c, s: c.stacks.set_environment(s, files={"../etc/passwd": b"x"}),
         "files[0].path",
@@ -56,18 +72,26 @@ WRONG_FIELDS: dict[str, tuple[Call, str]] = {
         "files[0].path",
     ),
     "a git address that runs a program": (
-        lambda c, _: c.stacks.create("g", image="x", tool="custom", source=interlock.git("ext::sh -c id", ref="main")),
+        lambda c, _: c.stacks.create(
+            "g", image="x", tool="custom", source=interlock.git("ext::sh -c id", ref="main")
+        ),
         "stack.source.git.repository_url",
     ),
     "a git ref that is an option": (
         lambda c, _: c.stacks.create(
-            "g", image="x", tool="custom", source=interlock.git("https://example.com/r.git", ref="--upload-pack=id")
+            "g",
+            image="x",
+            tool="custom",
+            source=interlock.git("https://example.com/r.git", ref="--upload-pack=id"),
         ),
         "stack.source.git.ref",
     ),
     "a request_id with a space": (lambda c, s: c.runs.create_task(s, "true", request_id="a b"), "request_id"),
-    "a policy without a kind": (lambda c, _: c.policies.create("p", kind=0, body="package a"), "policy.kind"),
-}  # fmt: skip
+    "a policy without a kind": (
+        lambda c, _: c.policies.create("p", kind=types.PolicyKind.POLICY_KIND_UNSPECIFIED, body="package a"),
+        "policy.kind",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", WRONG_FIELDS)
@@ -105,7 +129,7 @@ async def test_what_is_not_there_is_not_found(admin: Client, case: str) -> None:
 async def test_invalid_utf8_in_a_string_is_an_invalid_argument(served: House, admin: Client) -> None:
     stack = await new_stack(admin)
     async with _raw_channel(served) as channel:
-        create = channel.unary_unary("/interlock.v1.RunService/CreateTask")
+        create: Any = channel.unary_unary("/interlock.v1.RunService/CreateTask")
         bad = b"\x0a" + bytes([len(stack.id)]) + stack.id.encode() + b"\x12\x02\xff\xfe"
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await create(bad, metadata=await _bearer(served))

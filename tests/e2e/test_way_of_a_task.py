@@ -117,7 +117,7 @@ async def test_a_secret_written_slowly_byte_by_byte_is_masked(client: Client, te
 async def test_secrets_are_nowhere_but_in_the_running_command(
     house: House, client: Client, test_image: str, docker_client: docker.DockerClient
 ) -> None:
-    """Invariant 5, seen from outside: not in `docker inspect`, the engine's log of the container's config, the database."""
+    """Invariant 5, seen from outside: not in `docker inspect`, not in any file of server and runner."""
     stack = await new_stack(client, test_image)
     await client.stacks.set_environment(stack.id, secrets={"TOKEN": "plainly-visible-token"})
     run = await client.runs.create_task(stack.id, "until [ -e /tmp/go ]; do sleep 0.1; done")
@@ -271,8 +271,14 @@ async def test_every_step_of_a_task_is_in_the_audit_log_and_the_log_verifies(
     seen = await run_task(client, stack.id, "true")
     actions = [event.action async for event in client.audit.list(stack_id=stack.id)]
     assert actions[::-1] == [
-        "stack.created", "task.created", "run.ready", "run.preparing", "run.initializing", "run.performing", "run.finished"
-    ]  # fmt: skip
+        "stack.created",
+        "task.created",
+        "run.ready",
+        "run.preparing",
+        "run.initializing",
+        "run.performing",
+        "run.finished",
+    ]
     [created] = [event async for event in client.audit.list(resource_id=seen.run.id, action="task.created")]
     assert (created.caller.login, json.loads(created.details_json)["command"]) == ("admin", "true")
     assert (await client.audit.verify()).intact

@@ -150,7 +150,8 @@ async def test_a_refused_policy_names_its_line_and_changes_nothing(boss: Client)
 
 async def test_a_policy_that_fails_is_named_and_the_answer_is_no(boss: Client) -> None:
     stack, other = await new_stack(boss), await new_stack(boss)
-    body = 'package spacelift\nimport rego.v1\ndeny contains msg if msg := sprintf("%d", [to_number(input.request.command)])\n'
+    rule = 'deny contains msg if msg := sprintf("%d", [to_number(input.request.command)])'
+    body = f"package spacelift\nimport rego.v1\n{rule}\n"
     policy = await boss.policies.create(new_id("fragile"), kind="task", body=body)
     await boss.policies.attach(policy.id, stack.id)
     with pytest.raises(errors.PolicyFailed, match=policy.name):

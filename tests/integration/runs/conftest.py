@@ -56,7 +56,9 @@ class World:
         await self.db.write(lambda tx: _insert_run(tx, run_id, stack_id, by))
         return run_id
 
-    async def assign(self, run_id: str, runner_id: str = RUNNER, boot_id: str = "boot-1") -> rpc.AssignmentRef:
+    async def assign(
+        self, run_id: str, runner_id: str = RUNNER, boot_id: str = "boot-1"
+    ) -> rpc.AssignmentRef:
         """Takes the slot for a run, as the scheduler does."""
         return await self.db.write(lambda tx: self._assign(tx, run_id, runner_id, boot_id))
 

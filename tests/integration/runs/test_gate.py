@@ -1,4 +1,4 @@
-"""Invariant 2: a command is performed at most once; only the control plane opens the gate, and never for a stopped run."""
+"""Invariant 2: a command is performed at most once; only the control plane opens the gate, never for a stopped run."""
 
 import pytest
 import sqlalchemy as sa
@@ -106,7 +106,9 @@ async def test_the_job_with_its_secrets_is_gone_from_the_database_when_the_run_i
         assignment=ref, outcome=rpc.RUN_OUTCOME_EXITED, exit_code=0, output_sha256=EMPTY_SHA256
     )
     await world.db.write(lambda tx: progress.result(tx, report, RUNNER))
-    jobs = await world.db.read(lambda tx: tx.execute(sa.select(tables.assignments.c.job_sealed)).scalars().all())
+    jobs = await world.db.read(
+        lambda tx: tx.execute(sa.select(tables.assignments.c.job_sealed)).scalars().all()
+    )
     assert jobs == [None]
 
 

@@ -59,7 +59,9 @@ async def test_the_slot_is_freed_in_the_transaction_of_the_result(world: World) 
     assert (await world.holder(), await world.state(run)) == (None, RunState.FINISHED)
 
 
-async def test_a_result_that_cannot_be_recorded_frees_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_result_that_cannot_be_recorded_frees_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = await world.queue()
     ref = await world.assign(run)
     await world.db.write(lambda tx: progress.ask_gate(tx, ref, RUNNER))

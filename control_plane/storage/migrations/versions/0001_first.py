@@ -305,8 +305,13 @@ def create_audit() -> None:
 
 def insert_first_rows() -> None:
     pools = sa.table(
-        "pools", sa.column("id"), sa.column("name"), sa.column("public"), sa.column("labels", JSON),
-        sa.column("container"), sa.column("created_at"),
+        "pools",
+        sa.column("id"),
+        sa.column("name"),
+        sa.column("public"),
+        sa.column("labels", JSON),
+        sa.column("container"),
+        sa.column("created_at"),
     )
     public = {"id": "public", "name": "Public", "public": True, "labels": [], "container": b""}
     op.bulk_insert(pools, [{**public, "created_at": clock.now_us()}])
