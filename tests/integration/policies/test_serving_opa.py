@@ -54,7 +54,8 @@ def is_alive(pid: int) -> bool:
 
 
 def bundles() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("interlock-opa-*"))
+    folders = (Path(tempfile.gettempdir()), Path("/dev/shm"))
+    return {path for folder in folders for path in folder.glob("interlock-opa-*")}
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer guessed"}])
