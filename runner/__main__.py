@@ -21,6 +21,7 @@ from runner.errors import ConfigInvalid, EngineUnavailable, FolderTaken
 from runner.journal import Journal
 from runner.roster import Roster
 from runner.sweep import sweep_containers, sweep_folder
+from runner.without_engine import WithoutEngine
 from runner.workshop import Workshop
 
 log = structlog.get_logger("runner")
@@ -39,7 +40,7 @@ def main() -> int:
     except (ConfigInvalid, FolderTaken) as error:
         print(f"runner: {error.message}", file=sys.stderr)
         return 2
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         log.info("runner.left", hint="what it held goes on in its containers, and is found at the next start")
     return 0
 
@@ -49,11 +50,11 @@ async def serve(config: Config) -> None:
     runner_id = folder.runner_id(config.folder)
     journal = Journal(config.folder)
     entries = journal.load()
-    engine = await _engine()
+    connection, greeting = Connection(config), _greeting(config, runner_id)
+    engine = await _engine(connection, greeting, may_connect=not entries)
     sweep_folder(config.folder)
     held = {entry.assignment_id for entry in entries}
     found = await sweep_containers(engine, runner_id=runner_id, held=held)
-    connection = Connection(config)
     workshop = Workshop(
         engine=engine,
         journal=journal,
@@ -65,7 +66,7 @@ async def serve(config: Config) -> None:
     )
     roster = Roster(
         workshop,
-        _greeting(config, runner_id),
+        greeting,
         entries=entries,
         present={container.labels.get(labels.ASSIGNMENT, "") for container in found},
     )
@@ -83,13 +84,22 @@ async def serve(config: Config) -> None:
         await engine.close()
 
 
-async def _engine() -> Engine:
-    while True:
-        try:
-            return await DockerEngine.connect()
-        except EngineUnavailable as error:
-            log.error("engine.awaited", error=error.message, hint="start the engine, or set DOCKER_HOST")
+async def _engine(connection: Connection, greeting: Hello, *, may_connect: bool) -> Engine:
+    """Waits for the engine. `may_connect`: the runner holds nothing, so it can show itself meanwhile."""
+    showing: asyncio.Task[NoReturn] | None = None
+    try:
+        while True:
+            try:
+                return await DockerEngine.connect()
+            except EngineUnavailable as error:
+                log.error("engine.awaited", error=error.message, hint="start the engine, or set DOCKER_HOST")
+                if showing is None and may_connect:
+                    showing = asyncio.create_task(connection.run(WithoutEngine(greeting, error.message)))
             await asyncio.sleep(_ENGINE_RETRY_S)
+    finally:
+        if showing is not None:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
 
 
 async def _watch(engine: Engine, roster: Roster) -> NoReturn:

@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import docker
@@ -49,7 +50,8 @@ def start_runner(
         runner.end()
         if (runner.folder / "runner-id").exists():
             for container in runner.containers(docker_client):
-                container.remove(force=True)
+                with suppress(docker.errors.APIError):  # the runner was just removing it
+                    container.remove(force=True)
 
 
 @pytest.fixture

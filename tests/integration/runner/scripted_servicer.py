@@ -54,6 +54,7 @@ class ScriptedControlPlane(runner_service_pb2_grpc.RunnerServiceServicer):
         self.heartbeat_interval_ms = 10_000
         self.answer_gates = True
         self.acknowledge = True
+        self.refuse_output = False
         self.refuse_hello: grpc.StatusCode | None = None
         self.refused = 0
         self.port = 0
@@ -92,6 +93,10 @@ class ScriptedControlPlane(runner_service_pb2_grpc.RunnerServiceServicer):
     def open_gate(self, assigned: Assigned) -> None:
         assigned.gate_open = True
         self.send(rpc.ConnectResponse(gate=rpc.GateAnswer(assignment=assigned.ref, go=True)))
+
+    def acknowledge_output(self, assigned: Assigned) -> None:
+        ack = rpc.OutputAck(assignment=assigned.ref, acknowledged_offset=len(assigned.output))
+        self.send(rpc.ConnectResponse(output_ack=ack))
 
     def cut(self) -> None:
         """Ends the runner's stream."""
@@ -177,6 +182,13 @@ class ScriptedControlPlane(runner_service_pb2_grpc.RunnerServiceServicer):
         match kind:
             case "phase":
                 assigned.said.append(run_pb2.RunState.Name(message.phase.phase))
+            case "output" if self.refuse_output:
+                assigned.said.append("refused")
+                size = len(assigned.output)
+                full = rpc.Rejected(
+                    assignment=ref, reason="DISK_FULL", message="full", acknowledged_offset=size
+                )
+                return [rpc.ConnectResponse(rejected=full)]
             case "output":
                 report = message.output
                 assert report.offset <= len(assigned.output), "a gap"
