@@ -49,7 +49,9 @@ class RunContainer:
 
     async def _make(self, spec: ContainerSpec) -> OutputStream:
         self._id = await self._engine.create(spec)
-        output = await self._engine.attach_output(self._id)
+        output, self._input = await asyncio.gather(
+            self._engine.attach_output(self._id), self._engine.attach_input(self._id)
+        )
         await self._engine.start(self._id)
         return output
 
@@ -65,8 +67,8 @@ class RunContainer:
         await self._engine.put_archive(self.id, archive)
 
     async def feed(self, text: bytes) -> None:
-        """The script. Raises `StreamCut`."""
-        self._input = await self._engine.attach_input(self.id)
+        """The script, to a container that was just made. Raises `StreamCut`."""
+        assert self._input is not None, "`make` attaches to the input"
         await self._input.feed(text)
 
     async def open_gate(self, line: bytes) -> None:

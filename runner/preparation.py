@@ -54,8 +54,9 @@ class Preparation:
                     end_line=end_line, nonce=self.page.entry.nonce, gate_token=self.page.entry.gate_token
                 )
         with workspace.result() as files:
-            await self.page.start(self.container.id, preamble.text)
-            await self.container.put(files.archive())
+            await asyncio.gather(
+                self.page.start(self.container.id, preamble.text), self.container.put(files.archive())
+            )
         if self.job.files:
             await self.container.put(mounted_files)
         return Prepared(output.result(), masker.result(), preamble.text, text)

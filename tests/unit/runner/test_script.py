@@ -121,6 +121,12 @@ def test_the_exit_code_is_the_command_s(shell: Path) -> None:
     assert result.events[-1] == PhaseEnded(Phase.PERFORMING, 3)
 
 
+def test_a_command_that_looks_like_an_option_is_a_command(shell: Path) -> None:
+    result = perform(shell, RunScript(command="-x; echo on", init=("-y || echo init",)))
+    assert result.output.endswith("on\n")
+    assert "init\n" in result.output
+
+
 def test_a_syntax_error_in_the_command_fails_the_command_only(shell: Path) -> None:
     result = perform(shell, RunScript(command="if; (", hooks=Hooks(after_run=("echo cleaned up",))))
     assert result.exit_code not in (0, 125)
