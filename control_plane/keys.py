@@ -66,12 +66,17 @@ class MasterKey:
         )
 
 
+def checksum_key(master: MasterKey) -> str:
+    """Of checksums of secrets, and of `sanitized` in policies: both show the same hash of the same value."""
+    return master.derive("checksum").hex()
+
+
 class Sealer:
     """AES-256-GCM: a 12-byte random nonce, then ciphertext and tag. `context` binds a value to its place."""
 
     def __init__(self, master: MasterKey) -> None:
         self._cipher = AESGCM(master.derive("seal"))
-        self._checksum_key = master.derive("checksum")
+        self._checksum_key = checksum_key(master).encode()
 
     def seal(self, plain: bytes, *, context: str) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)

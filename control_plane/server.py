@@ -30,7 +30,7 @@ from control_plane.identity.rules import Keys, first_admin_key
 from control_plane.identity.servicer import IdentityServicer
 from control_plane.identity.tokens import Tokens
 from control_plane.interceptors import CallInterceptor
-from control_plane.keys import MasterKey, Sealer
+from control_plane.keys import MasterKey, Sealer, checksum_key
 from control_plane.paging import PageTokens
 from control_plane.policies.catalog import PolicyCatalog
 from control_plane.policies.engine import PolicyEngine
@@ -269,7 +269,7 @@ def _background(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None
 def _engine(settings: Config, master: MasterKey) -> PolicyEngine:
     try:
         return PolicyEngine.from_environment(
-            sanitizer_key=master.derive("sanitized").hex(),
+            sanitizer_key=checksum_key(master),
             environment={
                 **os.environ,
                 "INTERLOCK_OPA_URL": settings.opa_url,

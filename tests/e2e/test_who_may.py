@@ -137,6 +137,20 @@ async def test_a_changed_policy_counts_from_the_next_call_on(boss: Client) -> No
         await boss.runs.create_task(stack.id, "two")
 
 
+async def test_a_policy_can_tell_a_secret_by_its_checksum(boss: Client) -> None:
+    stack = await new_stack(boss)
+    await boss.stacks.set_environment(stack.id, secrets={"TOKEN": "the-secret-itself"})
+    [variable] = (await boss.stacks.get_environment(stack.id)).variables
+    rule = f'deny contains "a secret on the command line" if sanitized(input.request.command) == "{variable.checksum}"'
+    policy = await boss.policies.create(
+        new_id("leaks"), kind="task", body=f"package spacelift\nimport rego.v1\n{rule}\n"
+    )
+    await boss.policies.attach(policy.id, stack.id)
+    await boss.runs.create_task(stack.id, "something else")
+    with pytest.raises(errors.TaskDenied, match="a secret on the command line"):
+        await boss.runs.create_task(stack.id, "the-secret-itself")
+
+
 async def test_a_refused_policy_names_its_line_and_changes_nothing(boss: Client) -> None:
     body = 'package spacelift\n\ndeny contains "x" if {\n  input.request.comand == "x"\n}\n'
     name = new_id("typo")
