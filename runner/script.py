@@ -227,10 +227,9 @@ class _Renderer:
         self, step: Step, commands: tuple[str, ...], at_failure: str = _STOP_AT_FAILURE
     ) -> Iterator[str]:
         for index, command in enumerate(commands):
-            yield (
-                self._step(step, index, f"eval {self._word(command, f'{step} command {index + 1}')}")
-                + at_failure
-            )
+            word = self._word(command, f"{step} command {index + 1}")
+            # The space keeps a command that begins with `-` from being an option of eval's.
+            yield self._step(step, index, f'eval " "{word}') + at_failure
 
     def _step(self, step: Step, index: int, run: str) -> str:
         return _STEP_FRAME.format(mark=self._mark(f"step {step} {index}"), run=run)
