@@ -91,8 +91,12 @@ class PolicyGuard:
                 raise (
                     error.recorded_as(record.id) if isinstance(error, EvaluationFailed) else error
                 ) from error
-            _require_write(decision.access.level, principal, stack)
             record = _record(principal, stack, decision, (time.perf_counter_ns() - started) // 1000)
+            try:
+                _require_write(decision.access.level, principal, stack)
+            except errors.DomainError as error:
+                await self._refuse(principal, record, str(error))
+                raise
             if not decision.is_allowed:
                 await self._refuse(principal, record, "; ".join(decision.messages))
                 raise TaskDenied(decision.messages, decision.denied_by, record.id)

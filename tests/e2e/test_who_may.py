@@ -67,6 +67,19 @@ async def test_a_reader_may_look_and_not_trigger(strict: House, boss: Client) ->
     assert [run async for run in boss.runs.list(stack_id=stack.id)] == []
 
 
+async def test_a_task_refused_by_access_is_in_the_audit_log_with_its_caller(strict: House, boss: Client) -> None:
+    stack = await new_stack(boss, labels=["teams"])
+    async with await member(strict, boss, "audit") as reader, await member(strict, boss) as stranger:
+        logins = [(await each.identity.get_caller()).login for each in (stranger, reader)]
+        with pytest.raises(errors.PermissionDenied):
+            await reader.runs.create_task(stack.id, "echo mine")
+        with pytest.raises(errors.NotFound):
+            await stranger.runs.create_task(stack.id, "echo mine")
+    refusals = [event async for event in boss.audit.list(stack_id=stack.id, action="task.denied")]
+    assert [event.caller.login for event in refusals] == logins
+    assert all("echo mine" in event.details_json for event in refusals)
+
+
 async def test_who_may_not_read_a_stack_cannot_tell_that_it_is_there(strict: House, boss: Client) -> None:
     stack = await new_stack(boss, labels=["teams"])
     run = await boss.runs.create_task(stack.id, "true")
