@@ -161,7 +161,13 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         policies=PolicyServicer(catalog, access, pages),
         pools=PoolServicer(Pools(db, connections), runners, connections, pages),
         runs=RunServicer(
-            db, TaskCreation(db, guard, pins, queries, notices), queries, watches, connections, notices
+            db,
+            TaskCreation(db, guard, pins, queries, notices),
+            queries,
+            watches,
+            connections,
+            notices,
+            authenticator,
         ),
         runners=RunnerServicer(
             db, Admission(db, failures=failures), connections, desks, reach, sealer, archives

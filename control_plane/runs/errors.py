@@ -41,6 +41,18 @@ class OffsetPastEnd(DomainError):
         super().__init__(f"output_offset {offset} is past the end: {size} bytes are stored")
 
 
+class OutputMissing(DomainError):
+    """Stored output is gone or was cut off."""
+
+    code = grpc.StatusCode.DATA_LOSS
+
+    def __init__(self, run_id: str, offset: int, size: int) -> None:
+        super().__init__(
+            f"output of {run_id} ends at byte {offset}, and its record says {size}: "
+            "the file in the server's data folder was cut off or removed; restore it from a backup"
+        )
+
+
 class FencedOut(DomainError):
     """An assignment that is not current: another's, an older one, or one that is over."""
 

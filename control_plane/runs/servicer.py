@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from control_plane.identity import principal
+from control_plane.identity.authenticator import Authenticator
 from control_plane.pools.connections import Connections
 from control_plane.runs import stop
 from control_plane.runs.create import TaskCreation
@@ -29,8 +30,10 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         watches: Watches,
         connections: Connections,
         notices: Notices,
+        authenticator: Authenticator,
     ) -> None:
         self._db = db
+        self._authenticator = authenticator
         self._creation = creation
         self._queries = queries
         self._watches = watches
@@ -50,9 +53,15 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
     async def WatchRun(  # type: ignore[override]  # messages that are serialised already go out as they are
         self, request: rpc.WatchRunRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[rpc.WatchRunResponse | bytes]:
-        row = await self._queries.readable_row(principal.current.get(), request.run_id)
+        caller = principal.current.get()
+        row = await self._queries.readable_row(caller, request.run_id)
+
+        async def recheck() -> None:
+            again = await self._authenticator.authenticate(context.invocation_metadata(), caller.remote_ip)
+            await self._queries.readable_row(again, request.run_id)
+
         messages = self._watches.watch(
-            row.id, row.stack_id, request.output_offset, omit_output=request.omit_output
+            row.id, row.stack_id, request.output_offset, omit_output=request.omit_output, recheck=recheck
         )
         async for message in messages:
             yield message

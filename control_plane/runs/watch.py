@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 
-from control_plane.runs.errors import OffsetPastEnd, ShuttingDown
+from control_plane.runs.errors import OffsetPastEnd, OutputMissing, ShuttingDown
 from control_plane.runs.feeds import Feed, Feeds
 from control_plane.runs.queries import Queries
 from control_plane.runs.states import RunState
@@ -12,11 +13,17 @@ from control_plane.storage.output_files import PENDING_BYTES, READ_BLOCK_BYTES, 
 from interlock.v1 import run_pb2
 from interlock.v1 import run_service_pb2 as rpc
 
+# How long a watcher of a silent run may go on after its token has ended or its access was taken away.
+RECHECK_S = 60.0
+
 
 class Watches:
     """Serves watchers until `close`, which tells each to go on elsewhere."""
 
-    def __init__(self, feeds: Feeds, outputs: OutputFiles, queries: Queries) -> None:
+    def __init__(
+        self, feeds: Feeds, outputs: OutputFiles, queries: Queries, *, recheck_s: float = RECHECK_S
+    ) -> None:
+        self._recheck_s = recheck_s
         self._feeds = feeds
         self._outputs = outputs
         self._queries = queries
@@ -27,12 +34,21 @@ class Watches:
         self._feeds.wake_all()
 
     async def watch(
-        self, run_id: str, stack_id: str, offset: int, *, omit_output: bool
+        self,
+        run_id: str,
+        stack_id: str,
+        offset: int,
+        *,
+        omit_output: bool,
+        recheck: Callable[[], Awaitable[object]],
     ) -> AsyncIterator[rpc.WatchRunResponse | bytes]:
         """Messages, or messages already serialised, as RunService.WatchRun promises them.
 
+        `recheck` is awaited now and then: it raises where the watcher's token has ended or access was taken away.
+
         Raises:
             OffsetPastEnd: the run is over and has fewer bytes, or is active and cannot have had so many.
+            OutputMissing: the run is over, and its stored output is shorter than its record says.
             ShuttingDown: `close` was called.
         """
         with self._feeds.watching(run_id, stack_id, lambda: self._queries.load(run_id)) as feed:
@@ -47,21 +63,37 @@ class Watches:
                 if not is_over and version != sent_version:
                     yield rpc.WatchRunResponse(run=run)
                     sent_version = version
-                while not omit_output and feed.version == version:
-                    piece = await self._next(feed, run_id, position)
-                    if piece is None:
-                        break
-                    position, message = piece
-                    yield message
-                    if self._is_closing:
-                        raise ShuttingDown
-                if is_over and (omit_output or position >= run.output_size_bytes):
+                if not omit_output:
+                    async for position, message in self._pieces(feed, version, run_id, position):
+                        yield message
+                if is_over:
+                    if not omit_output and position < run.output_size_bytes:
+                        raise OutputMissing(run_id, position, run.output_size_bytes)
                     yield rpc.WatchRunResponse(run=run)
                     return
                 if self._is_closing:
                     raise ShuttingDown
-                if feed.version == version and not change.is_set():
+                if feed.version == version:
+                    await self._changed(change, recheck)
+
+    async def _changed(self, change: asyncio.Event, recheck: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._recheck_s):
                     await change.wait()
+                    return
+            except TimeoutError:
+                await recheck()
+
+    async def _pieces(
+        self, feed: Feed, version: int, run_id: str, position: int
+    ) -> AsyncIterator[tuple[int, rpc.WatchRunResponse | bytes]]:
+        """Output from `position` on, each piece with the position behind it: to the end, or until the run changes."""
+        while feed.version == version and (piece := await self._next(feed, run_id, position)) is not None:
+            position = piece[0]
+            yield piece
+            if self._is_closing:
+                raise ShuttingDown
 
     async def _next(
         self, feed: Feed, run_id: str, position: int

@@ -20,7 +20,9 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(RunState, RunState)))
-def test_every_pair_of_states_is_allowed_or_refused_as_the_design_says(before: RunState, after: RunState) -> None:
+def test_every_pair_of_states_is_allowed_or_refused_as_the_design_says(
+    before: RunState, after: RunState
+) -> None:
     if (before.value, after.value) in ALLOWED:
         states.check(before, after)
     else:
