@@ -64,7 +64,8 @@ class Watches:
                     yield rpc.WatchRunResponse(run=run)
                     sent_version = version
                 if not omit_output:
-                    async for position, message in self._pieces(feed, version, run_id, position):
+                    async for end, message in self._pieces(feed, version, run_id, position):
+                        position = end
                         yield message
                 if is_over:
                     if not omit_output and position < run.output_size_bytes:
