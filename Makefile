@@ -12,7 +12,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 ]+:.*## / { gsub(" ", "|", $$1); printf "  make %-30s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## Start the system and show its main job on real Terraform
-	@$(EQUIPPED) $(PYTHON) scripts/demo.py
+	@$(EQUIPPED) $(PYTHON) -m scripts.demo
 
 test: check ## Run all checks and all tests, against real OPA, Docker Engine, git and Terraform
 	@$(EQUIPPED) $(PYTEST)

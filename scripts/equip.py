@@ -6,6 +6,7 @@ started for it is stopped after it.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +25,17 @@ def main(command: list[str]) -> int:
                 "INTERLOCK_TEST_IMAGE": image.ensure(engine_url),
                 "PATH": os.pathsep.join((str(Path(sys.executable).parent), str(BIN), os.environ["PATH"])),
             }
-            try:
-                return subprocess.run(command, env=os.environ | parts, check=False).returncode
-            except KeyboardInterrupt:
-                return 130
+            return attended(subprocess.Popen(command, env=os.environ | parts))
+
+
+def attended(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code. Ctrl-C reaches the command too, which may have to clean up: it is waited for, not killed."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: process.terminate())
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def ensure_git() -> None:
