@@ -98,7 +98,7 @@ class Transport:
         while left is None or left > 0:
             request.page_size = LARGEST_PAGE if left is None else min(left, LARGEST_PAGE)
             response = await self.call(method, request)
-            page = items(response)[:left]
+            page = items(response)
             for item in page:
                 yield item
             left = None if left is None else left - len(page)

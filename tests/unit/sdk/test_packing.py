@@ -34,6 +34,7 @@ def test_the_same_files_give_the_same_bytes_whoever_packs_them_and_when(tmp_path
     packing.pack(two, tmp_path / "two.tar.gz")
 
     assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "two.tar.gz").read_bytes()
+    assert (tmp_path / "one.tar.gz").read_bytes()[4:8] == bytes(4)  # where gzip would write the time
 
 
 def test_an_executable_file_and_a_link_stay_what_they_are(tmp_path: Path) -> None:
