@@ -1,0 +1,78 @@
+"""What measurements stand on: a folder on a real disk, an engine, an image; and a whole Interlock on it."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from interlock.client import Client
+from tests import house
+from tests.house import House, Part
+
+
+@dataclass(frozen=True)
+class Ground:
+    """`folder` is on a disk, not in memory: durable has to mean something."""
+
+    folder: Path
+    engine_url: str
+    image: str
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[House]:
+        """A control plane with its OPA, and no runner."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            async with house.opened(Path(folder), self.engine_url) as site:
+                yield site
+
+    @asynccontextmanager
+    async def with_runner(self, capacity: int = 4) -> AsyncIterator[Site]:
+        """And a runner for so many runs at once. Containers that are left at the end are removed."""
+        async with self.opened() as site, site.connect() as client:
+            runner = await site.start_runner(capacity=capacity)
+            [runner_id] = [known.id async for known in client.pools.list_runners()]
+            try:
+                yield Site(self, site, client, runner)
+            finally:
+                runner.kill()
+                self._remove_containers(runner_id)
+
+    def docker(self, *arguments: str) -> list[str]:
+        """A command of docker's on this engine."""
+        return ["docker", "--host", self.engine_url, *arguments]
+
+    def _remove_containers(self, runner_id: str) -> None:
+        listing = self.docker("ps", "-aq", "--filter", f"label=dev.interlock.runner={runner_id}")
+        ids = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+        if ids:
+            # What the runner was removing itself a moment ago makes this fail, and is gone all the same.
+            subprocess.run(self.docker("rm", "-f", *ids), capture_output=True, check=False)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A control plane, a client with an admin's key, and a runner."""
+
+    ground: Ground
+    house: House
+    client: Client
+    runner: Part
+
+    async def stack(self, stack_id: str) -> str:
+        """A stack with one small file and no init of its own: what `docker run` would do, and no more."""
+        await self.client.stacks.create(stack_id, stack_id=stack_id, image=self.ground.image, tool="custom")
+        with tempfile.TemporaryDirectory() as source:
+            (Path(source) / "main.tf").write_text('resource "terraform_data" "one" {}\n')
+            await self.client.stacks.push(stack_id, Path(source))
+        return stack_id
+
+    async def run(self, stack_id: str, command: str) -> bytes:
+        """From CreateTask until the final state and all output are seen; the output."""
+        watched = await house.run_task(self.client, stack_id, command)
+        if watched.state != "FINISHED":
+            raise RuntimeError(f"{command!r} ended {watched.state}: {watched.output[-2000:]!r}")
+        return watched.output

@@ -1,0 +1,48 @@
+"""A thousand policies, ten of which apply to the stacks that are labelled for them: the examples that ship."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from interlock.client import Client
+
+TOTAL: Final = 1000
+ATTACHED: Final = 10
+# What the examples want to see so that `caller.COMMAND` of a key of this team is allowed.
+STACK_LABELS: Final = ["bench", "team:platform", "machine-tasks"]
+TEAMS: Final = ["platform"]
+
+_EXAMPLES = Path(__file__).parent.parent / "policies" / "examples"
+_COPY = """
+    INSERT INTO policies (id, name, description, kind, body, module, rego_version, labels,
+                          revision, version, created_at, updated_at)
+    SELECT id || '-copy-' || :copy, name, description, kind, body, module, rego_version, '["autoattach:elsewhere"]',
+           revision, version, created_at, updated_at
+    FROM policies WHERE id NOT LIKE '%-copy-%'
+"""
+
+
+async def attach(client: Client) -> None:
+    """The examples, and the first of them again until there are ten."""
+    examples = sorted(file for file in _EXAMPLES.glob("*/*.rego") if not file.stem.endswith("_test"))
+    for number in range(ATTACHED):
+        file = examples[number % len(examples)]
+        await client.policies.create(
+            f"{file.stem}-{number}",
+            file.read_text(),
+            kind=file.parent.name,
+            policy_id=f"{file.stem.replace('_', '-')}-{number}",
+            labels=["autoattach:bench"],
+        )
+
+
+def fill_up(database: Path) -> None:
+    """Copies them, attached elsewhere, until there are a thousand. The server is stopped meanwhile: it loads one bundle
+    at its start in a second, where a thousand uploads would be compiled one by one.
+    """
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        for copy in range(1, TOTAL // ATTACHED):
+            connection.execute(_COPY, {"copy": copy})

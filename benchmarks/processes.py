@@ -1,0 +1,53 @@
+"""CPU time and memory of processes, and of the machine, from /proc."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far, those of its ended children included."""
+    fields = _stat_fields(pid)
+    return sum(int(field) for field in fields[11:15]) / _TICKS_PER_S
+
+
+def forget_peak(pid: int) -> None:
+    """`peak_rss_mib` begins anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_rss_mib(pid: int) -> float:
+    """The most memory that a process had resident since its start or `forget_peak`."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise ProcessLookupError(pid)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its living descendants."""
+    found = [pid]
+    for member in found:
+        for task in Path(f"/proc/{member}/task").glob("*/children"):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def family_cpu_s(pid: int) -> float:
+    return sum(map(cpu_s, family(pid)))
+
+
+def machine_busy_s() -> float:
+    """CPU seconds that this machine was busy so far, or robbed of by its host."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / _TICKS_PER_S
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat behind the command's name."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,0 +1,124 @@
+"""What is measured, what is to be reached, and how a run of the benchmarks is shown and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+Better = Literal["lower", "higher"]
+
+LATEST: Final = Path(__file__).with_name("latest.json")
+PAGE: Final = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+_BEGIN, _END = "<!-- latest: written by make bench -->\n", "<!-- end of latest -->\n"
+
+
+@dataclass(frozen=True)
+class Target:
+    unit: str
+    target: float
+    better: Better
+
+    def is_reached(self, value: float) -> bool:
+        return value <= self.target if self.better == "lower" else value >= self.target
+
+    def __str__(self) -> str:
+        return f"{'≤' if self.better == 'lower' else '≥'} {self.target:g}"
+
+
+TARGETS: Final = {
+    "task_cold": Target("of docker run", 1.15, "lower"),
+    "rate_cold": Target("of docker run", 0.9, "higher"),
+    "stream_200mb": Target("of docker run", 1.0, "higher"),
+    "mask_20": Target("MB per CPU second", 800, "higher"),
+    "mask_2000": Target("MB per CPU second", 400, "higher"),
+    "create_task_p50": Target("ms", 8, "lower"),
+    "create_task_p99": Target("ms", 30, "lower"),
+    "create_task_rate": Target("per second", 300, "higher"),
+    "watch_lag_p99": Target("ms", 150, "lower"),
+    "idle_cpu": Target("% of a core", 3, "lower"),
+    "rss_control_plane": Target("MiB", 150, "lower"),
+    "rss_runner": Target("MiB", 120, "lower"),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value. `samples` are the windows or pairs that it was taken from, in order of time."""
+
+    name: str
+    value: float
+    samples: Sequence[float]
+    # What the samples are, as in "five windows, quietest 3rd" or "ratios of 10 pairs".
+    taken_from: str
+
+    @property
+    def target(self) -> Target:
+        return TARGETS[self.name]
+
+    def __str__(self) -> str:
+        verdict = "reached" if self.target.is_reached(self.value) else "MISSED"
+        return (
+            f"{self.name}: {self.value:.4g} {self.target.unit} (target {self.target}: {verdict}); "
+            f"{self.taken_from}: {_listed(self.samples)}"
+        )
+
+
+def keep(figures: Sequence[Figure], command: str) -> None:
+    """Writes latest.json, and the table in docs/benchmarks.md."""
+    results = {
+        figure.name: {
+            "value": round(figure.value, 4),
+            "unit": figure.target.unit,
+            "target": figure.target.target,
+            "better": figure.target.better,
+        }
+        for figure in figures
+    }
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    run = {"results": results, "machine": machine(), "date": date, "commit": _commit()}
+    LATEST.write_text(json.dumps(run, indent=2) + "\n")
+    before, _, rest = PAGE.read_text().partition(_BEGIN)
+    after = rest.partition(_END)[2]
+    heading = f"`{command}` on {date}, commit {run['commit']}, {run['machine']}.\n\n"
+    PAGE.write_text(before + _BEGIN + heading + _table(figures) + _END + after)
+
+
+def machine() -> str:
+    model = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.machine(),
+    )
+    memory_kib = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
+    return f"{os.cpu_count()} x {model}, {round(memory_kib / (1 << 20))} GiB, Linux {platform.release()}"
+
+
+def _table(figures: Sequence[Figure]) -> str:
+    rows = ["| name | value | target | taken from |", "| --- | --- | --- | --- |"]
+    rows += [
+        f"| {figure.name} | {figure.value:.4g} {figure.target.unit} | {figure.target} "
+        f"| {figure.taken_from}: {_listed(figure.samples)} |"
+        for figure in figures
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _listed(samples: Sequence[float]) -> str:
+    return ", ".join(f"{sample:.3g}" if sample < 1000 else f"{sample:.0f}" for sample in samples)
+
+
+def _commit() -> str:
+    return subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"],
+        capture_output=True, text=True, check=True, cwd=LATEST.parent,
+    ).stdout.strip()  # fmt: skip
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
