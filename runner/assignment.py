@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
@@ -135,7 +136,7 @@ class Run:
     def _note_rejection(self, rejected: Rejected) -> None:
         log.warning("run.report_rejected", run_id=self.assignment.run_id, error=rejected.message)
         if rejected.reason in {"DISK_FULL", "OUTPUT_MISMATCH"}:
-            self.report.output_refused(rejected.acknowledged_offset)
+            self.report.refused(rejected.acknowledged_offset)
 
     async def _result(self) -> Result:
         recorded = self._page.entry.result
@@ -149,7 +150,7 @@ class Run:
     async def _report_result(self, result: Result) -> None:
         size_bytes, sha256 = self._output()
         reason = result.reason
-        if size_bytes < self.report.spool.size or self._execution.differs is not None:
+        if size_bytes < result.output_size_bytes or self._execution.differs is not None:
             lost = f"output behind byte {size_bytes} could not be recovered after a restart of the runner"
             reason = f"{reason}; {lost}" if reason else lost
             self.report.output_end = size_bytes
@@ -171,7 +172,7 @@ class Run:
             output_size_bytes=size_bytes,
         )
         # Not on the result's way: a crash before it is on the disk finds the container ended, or stopped.
-        await self._page.end(result)
+        await self._page.end(replace(result, output_size_bytes=max(size_bytes, result.output_size_bytes)))
         self.report.accepted = True
         self.report.change()
 
@@ -190,7 +191,7 @@ class Run:
     def _hold_back(self, is_held_back: bool) -> None:
         self.is_held_back = is_held_back
         log.warning(
-            "run.held_back" if is_held_back else "run.goes_on",
+            "run.held_back" if is_held_back else "run.has_room",
             run_id=self.assignment.run_id,
             disk_full=self.report.spool.is_disk_full,
         )

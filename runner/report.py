@@ -34,7 +34,7 @@ MAX_CHUNK_BYTES = 256 << 10
 _WORTH_SENDING_BYTES = 64 << 10
 _COALESCE_S = 0.05
 _REPEAT_RESULT_S = 5.0
-# After the control plane refused output: its disk is full, or it has other bytes.
+# After the control plane refused something: its disk is full, or it has other bytes.
 _REFUSED_PAUSE_S = 1.0
 
 
@@ -103,9 +103,11 @@ class Report:
         self.room.set()
         self.change()
 
-    def output_refused(self, acknowledged: int) -> None:
-        """Some output, or the result, was not taken: go back, and not at once."""
+    def refused(self, acknowledged: int) -> None:
+        """Something that was told was not taken: all of it is told again, and not at once."""
         self._not_before_s = time.monotonic() + _REFUSED_PAUSE_S
+        self._told.accepted, self._told.phase, self._told.gate = False, RUN_STATE_PREPARING, False
+        self.change()
         if acknowledged < self.spool.freed:
             log.error(
                 "output.gap",
@@ -117,7 +119,6 @@ class Report:
             return
         self._told.offset = acknowledged
         self._told.result_at_s = self._not_before_s - _REPEAT_RESULT_S
-        self.change()
 
     async def tell(self, send: Send) -> NoReturn:
         """Sends what there is to say, in order, until it is cancelled."""
@@ -131,7 +132,7 @@ class Report:
                 await send(message)
 
     def _next(self) -> ConnectRequest | None:
-        if self.is_closed:
+        if self.is_closed or time.monotonic() < self._not_before_s:
             return None
         return self._next_step() or self._next_output() or self._next_result()
 
@@ -171,7 +172,7 @@ class Report:
         return max(end - self._told.offset, 0)
 
     def _is_output_due(self, now: float) -> bool:
-        if not self._unsent or not self._told.accepted or now < self._not_before_s:
+        if not self._unsent or not self._told.accepted:
             return False
         return (
             self._unsent >= _WORTH_SENDING_BYTES
@@ -182,10 +183,14 @@ class Report:
     def _due_in_s(self) -> float | None:
         """How long nothing can become due without a change; None: for ever."""
         now = time.monotonic()
-        if not self._told.accepted or self.is_closed:
+        if self.is_closed:
+            return None
+        if now < self._not_before_s:
+            return self._not_before_s - now
+        if not self._told.accepted:
             return None
         if self._unsent:
-            return max(self._not_before_s, self._last_output_s + _COALESCE_S) - now
+            return self._last_output_s + _COALESCE_S - now
         if self.result is not None:
             return self._told.result_at_s + _REPEAT_RESULT_S - now
         return None
