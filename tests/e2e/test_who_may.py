@@ -67,7 +67,9 @@ async def test_a_reader_may_look_and_not_trigger(strict: House, boss: Client) ->
     assert [run async for run in boss.runs.list(stack_id=stack.id)] == []
 
 
-async def test_a_task_refused_by_access_is_in_the_audit_log_with_its_caller(strict: House, boss: Client) -> None:
+async def test_a_task_refused_by_access_is_in_the_audit_log_with_its_caller(
+    strict: House, boss: Client
+) -> None:
     stack = await new_stack(boss, labels=["teams"])
     async with await member(strict, boss, "audit") as reader, await member(strict, boss) as stranger:
         logins = [(await each.identity.get_caller()).login for each in (stranger, reader)]
