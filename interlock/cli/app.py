@@ -47,7 +47,7 @@ app.add_typer(profile.app, name="profile")
 app.command("whoami")(login.whoami)
 app.command("login")(login.login)
 app.command("dev")(dev.dev)
-app.command("server", context_settings={"ignore_unknown_options": True})(server.server)
+app.command("server")(server.server)
 
 
 def _print_version(asked: bool) -> None:

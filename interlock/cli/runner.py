@@ -22,7 +22,7 @@ def runner(context: typer.Context) -> None:
     DOCKER_HOST and those in docs/operating.md.
     """
     if context.invoked_subcommand is None:
-        become("runner", extra="runner", needs="docker", arguments=[])
+        become("runner", extra="runner", needs="docker")
 
 
 @app.command("list")

@@ -4,26 +4,24 @@ import importlib.util
 import os
 import sys
 
-import typer
-
 from interlock.errors import Misconfigured
 
 
-def server(context: typer.Context) -> None:
+def server() -> None:
     """Runs the control plane in this process, until it gets SIGTERM.
 
     It is set up by the environment: INTERLOCK_LISTEN (HOST:PORT or unix:///PATH), INTERLOCK_DATA_DIR,
     INTERLOCK_DATABASE_URL, INTERLOCK_OPA_URL and those in docs/operating.md. To try things out, use
     `interlock dev` instead.
     """
-    become("control_plane", extra="server", needs="sqlalchemy", arguments=context.args)
+    become("control_plane", extra="server", needs="sqlalchemy")
 
 
-def become(module: str, *, extra: str, needs: str, arguments: list[str]) -> None:
+def become(module: str, *, extra: str, needs: str) -> None:
     """Replaces this process, so that signals and the exit code are the server's own."""
     require(module, extra=extra, needs=needs)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606  # no shell is wanted
+    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606  # no shell is wanted
 
 
 def require(module: str, *, extra: str, needs: str) -> None:
