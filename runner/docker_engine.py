@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -34,8 +33,8 @@ log = structlog.get_logger(__name__)
 
 # Answers of a healthy engine come in milliseconds; a start under full load has been seen to take 20 s.
 _TIMEOUT_S = 120
-# Every run has one call in flight at most, apart from its streams and its wait.
-_THREADS = 32
+# Connections kept for the next call; more calls than that at once make their own.
+_KEPT_CONNECTIONS = 32
 _KILLED = 137
 
 
@@ -44,16 +43,12 @@ class DockerEngine:
 
     def __init__(self, client: APIClient) -> None:
         self._client = client
-        self._calls = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker-call")
-        # Apart from the calls: a container that does not read its input must not hold them up.
-        self._feeders = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker-feed")
 
     @classmethod
     async def connect(cls, host: str | None = None) -> DockerEngine:
         """To `host`, else DOCKER_HOST, else the current Docker context, else the usual socket."""
-        loop = asyncio.get_running_loop()
         with _translated("connect"):
-            return cls(await loop.run_in_executor(None, _client, host))
+            return cls(await in_own_thread("docker-connect", functools.partial(_client, host)))
 
     async def ping(self) -> str:
         version = await self._call("ping", self._client.version, api_version=False)
@@ -93,7 +88,8 @@ class DockerEngine:
         return DockerOutput(connection, f"docker-output-{container[:12]}")
 
     async def attach_input(self, container: ContainerId) -> DockerInput:
-        return DockerInput(await self._attach(container, {"stdin": 1, "stream": 1}), self._feeders)
+        connection = await self._attach(container, {"stdin": 1, "stream": 1})
+        return DockerInput(connection, f"docker-input-{container[:12]}")
 
     async def start(self, container: ContainerId) -> None:
         await self._call("start", self._client.start, container)
@@ -102,9 +98,7 @@ class DockerEngine:
         await self._call("put archive", self._client.put_archive, container, "/", archive)
 
     async def wait(self, container: ContainerId) -> ContainerExit:
-        wait = functools.partial(self._client.wait, container)
-        with _translated("wait"):
-            exit_code = (await in_own_thread(f"docker-wait-{container[:12]}", wait))["StatusCode"]
+        exit_code = (await self._call("wait", self._client.wait, container))["StatusCode"]
         out_of_memory = False
         if exit_code == _KILLED:
             inspected = await self._call("inspect", self._client.inspect_container, container)
@@ -134,12 +128,11 @@ class DockerEngine:
         ]
 
     async def replay(self, container: ContainerId) -> DockerReplay:
-        logs = functools.partial(self._client.logs, stream=True, follow=True, timestamps=True)
-        return DockerReplay(await self._call("logs", logs, container), f"docker-replay-{container[:12]}")
+        options = {"stream": True, "follow": True, "timestamps": True}
+        frames = await self._call("logs", self._client.logs, container, **options)
+        return DockerReplay(frames, f"docker-replay-{container[:12]}")
 
     async def close(self) -> None:
-        self._calls.shutdown(wait=False, cancel_futures=True)
-        self._feeders.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
     async def _attach(self, container: ContainerId, params: Mapping[str, int]) -> Connection:
@@ -148,7 +141,7 @@ class DockerEngine:
     async def _call(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         call = functools.partial(function, *arguments, **options)
         with _translated(what):
-            return await asyncio.get_running_loop().run_in_executor(self._calls, call)
+            return await in_own_thread(f"docker-{what}", call)
 
 
 class _RemovalInProgress(EngineRefused):
@@ -159,7 +152,7 @@ def _client(host: str | None) -> APIClient:
     options = {"base_url": host} if host else kwargs_from_env()
     if "base_url" not in options:
         options |= ContextAPI.kwargs_from_context()
-    client = APIClient(**options, version="auto", timeout=_TIMEOUT_S, max_pool_size=_THREADS)
+    client = APIClient(**options, version="auto", timeout=_TIMEOUT_S, max_pool_size=_KEPT_CONNECTIONS)
     # Else every call looks for proxies in the whole environment, which takes longer than most calls.
     client.trust_env = False
     return client

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from docker.types import CancellableStream
@@ -20,6 +20,7 @@ from runner.byte_channel import ByteChannel
 from runner.engine import MAX_READ_BYTES
 from runner.errors import StreamCut
 from runner.replay import ReplayDecoder
+from runner.threads import in_own_thread
 
 _HEADER_BYTES = 8
 
@@ -79,12 +80,12 @@ class Connection:
 class DockerInput:
     """A container's standard input."""
 
-    def __init__(self, connection: Connection, feeders: Executor) -> None:
+    def __init__(self, connection: Connection, thread_name: str) -> None:
         self._connection = connection
-        self._feeders = feeders
+        self._thread_name = thread_name
 
     async def feed(self, data: bytes) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._feeders, self._send, data)
+        await in_own_thread(self._thread_name, partial(self._send, data))
 
     async def close(self) -> None:
         self._connection.close()

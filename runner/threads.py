@@ -1,4 +1,8 @@
-"""Blocking calls off the event loop, in threads whose names say what they do."""
+"""Blocking calls off the event loop, in threads whose names say what they do.
+
+Each in one of its own, not in a pool: a process that ends waits for the threads of pools, and an engine or a
+container that hangs would keep it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ T = TypeVar("T")
 
 
 async def in_own_thread(name: str, call: Callable[[], T]) -> T:
-    """Runs one call that may take as long as a run. If the caller is cancelled, the thread goes on alone."""
+    """Runs one call. If the caller is cancelled, the thread goes on alone."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
 

@@ -87,4 +87,4 @@ def shellless_image(docker_client: docker.DockerClient) -> Iterator[str]:
         tar.addfile(tarfile.TarInfo("nothing"))
     docker_client.api.import_image_from_data(archive.getvalue(), repository="interlock-test-shellless")
     yield "interlock-test-shellless:latest"
-    docker_client.api.remove_image("interlock-test-shellless:latest")
+    docker_client.api.remove_image("interlock-test-shellless:latest", force=True)
