@@ -263,7 +263,7 @@ def test_any_text_arrives_as_it_is_in_environment_hook_and_command(shell: Path, 
     assert ended(done.returncode, done.stdout).output == f"{text}|" * 4
 
 
-def test_a_long_script_arrives_in_less_than_five_seconds(shell: Path) -> None:
+def test_a_long_script_arrives_whole(shell: Path) -> None:
     lines = "\n".join("y" * 99 for _ in range(600))
     script = RunScript(
         command=f": '{lines}'\necho $((${{#V0}} + ${{#V9}}))", variables={f"V{i}": lines for i in range(10)}
