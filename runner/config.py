@@ -13,7 +13,7 @@ from runner.secret import Secret
 from runner.sources.git import DEFAULT_PROTOCOLS
 
 # In words, so that nobody sets it by habit.
-INSECURE_WORDS = "plaintext-and-i-know-it"
+INSECURE_WORDS = "plaintext-is-fine"
 
 _DEFAULT_DIR = "~/.local/share/interlock/runner"
 _DEFAULT_CAPACITY = 4
