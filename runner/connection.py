@@ -42,6 +42,7 @@ _LONGEST_PAUSE_S = 15.0
 _REFUSED_PAUSE_S = 30.0
 _WELCOME_WITHIN_S = 15.0
 _SHORTEST_HEARTBEAT_S = 0.2
+_FETCH_RETRY_S = 0.5
 
 _OPTIONS = [
     # Found in 30 s: a peer that is frozen or cut off without a word.
@@ -107,14 +108,27 @@ class Connection:
             await asyncio.sleep(pause_s)
 
     async def fetch_source(self, assignment: AssignmentRef) -> AsyncIterator[bytes]:
-        """The archive of an assignment, from its first byte. Raises `SourceUnavailable`."""
-        channel = self._channel
-        if channel is None:
-            raise SourceUnavailable(
-                "the connection to the control plane was lost before the source was there"
-            )
-        stub = RunnerServiceStub(channel)
-        call = stub.FetchSource(
+        """The archive of an assignment, once, through broken connections. Raises `SourceUnavailable`."""
+        given_bytes = 0
+        while True:
+            seen_bytes = 0
+            try:
+                async for chunk in self._fetch(assignment):
+                    # After a cut it begins anew, with the same bytes: their digest is in the assignment.
+                    new = chunk[max(given_bytes - seen_bytes, 0) :]
+                    seen_bytes += len(chunk)
+                    given_bytes += len(new)
+                    if new:
+                        yield new
+                return
+            except _StreamEnded as cut:
+                log.warning("source.fetch_cut", run_id=assignment.run_id, reason=str(cut))
+            await asyncio.sleep(_FETCH_RETRY_S)
+
+    async def _fetch(self, assignment: AssignmentRef) -> AsyncIterator[bytes]:
+        while self._channel is None:
+            await asyncio.sleep(_FETCH_RETRY_S)
+        call = RunnerServiceStub(self._channel).FetchSource(
             FetchSourceRequest(assignment=assignment),
             metadata=(("authorization", f"Bearer {self._config.pool_token.reveal()}"),),
         )
@@ -122,7 +136,15 @@ class Connection:
             async for response in call:
                 yield response.chunk
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                raise _StreamEnded(error.details()) from error
             raise SourceUnavailable(f"the stack's archive could not be fetched: {error.details()}") from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this task, but its call: grpc says so when the channel is closed.
+            raise _StreamEnded("the connection was closed") from None
         finally:
             call.cancel()
 

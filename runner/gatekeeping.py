@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import structlog
 
@@ -74,9 +75,9 @@ class BeforeGate:
         finally:
             self._scope = None
 
-    async def watch_silence(self, last_output_s: Callable[[], float]) -> None:
-        """Interrupts a run that writes nothing for too long. Runs until cancelled."""
-        quiet_since_s = last_output_s()
+    async def watch_silence(self, last_output_s: Callable[[], float]) -> NoReturn:
+        """From now on, interrupts a run that writes nothing for too long. Runs until cancelled."""
+        quiet_since_s = time.monotonic()
         while True:
             await asyncio.sleep(max(quiet_since_s + self._silence_s - time.monotonic(), 0))
             if self._is_reached and not self._is_passed:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from runner.errors import SecretRefused
+from runner.masking import Masker
 from runner.needles import MAX_SECRET_BYTES, MIN_LINE_BYTES, MIN_SECRET_BYTES
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ def secrets_of(job: Job) -> list[bytes]:
     values.update(_maskable(credential.password.encode(), "the source's password"))
     values.update(_maskable(credential.ssh_private_key.encode(), "the source's private key"))
     return sorted(values)
+
+
+def masked(text: str, job: Job) -> str:
+    """A message about the job, as anybody may see it."""
+    try:
+        masker = Masker(secrets_of(job))
+    except SecretRefused as error:
+        # Whatever the message was: what cannot be masked must not be in it.
+        return error.message
+    return (masker.feed(text.encode()) + masker.finish()).decode(errors="replace")
 
 
 def _maskable(value: bytes, what: str) -> Iterator[bytes]:

@@ -52,6 +52,8 @@ class Result:
     outcome: Outcome
     exit_code: int | None = None
     reason: str = ""
+    output_size_bytes: int = 0
+    """Of the masked output."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,12 +21,17 @@ def of_exit(
     )
     code = ended.exit_code
     if is_gate_passed:
-        if Phase.PERFORMING not in phase_codes and code > _SIGNALLED:
-            # The script itself was killed, so nothing speaks for the command.
+        if Phase.PERFORMING not in phase_codes:
+            # The script did not come to its end, so nothing speaks for the command.
+            cause = (
+                f"was killed by signal {code - _SIGNALLED}"
+                if code > _SIGNALLED
+                else f"ended with exit code {code}"
+            )
             return Result(
                 outcome=Outcome.CONTAINER_LOST,
                 exit_code=code,
-                reason=f"the container was killed by signal {code - _SIGNALLED} while the command performed{memory}",
+                reason=f"the container {cause} while the command performed{memory}",
             )
         reason = f"the command ended with exit code {code}{memory}" if code else ""
         return Result(outcome=Outcome.EXITED, exit_code=code, reason=reason)

@@ -98,12 +98,12 @@ async def test_init_that_takes_too_long_is_timed_out_though_it_writes(
 ) -> None:
     start_runner()
     await control_plane.connected()
-    options = pool_pb2.ContainerOptions(total_timeout=Duration(seconds=2))
+    options = pool_pb2.ContainerOptions(total_timeout=Duration(seconds=5))
     init = "while :; do echo on; sleep 0.2; done"
     run = control_plane.assign(job("echo performed", custom_init=[init], container=options))
     result = await control_plane.ended(run)
     assert result.outcome == rpc.RUN_OUTCOME_TIMED_OUT
-    assert "longer than 2 s" in result.reason
+    assert "longer than 5 s" in result.reason
     assert run.text.startswith("on\n")
 
 
