@@ -80,7 +80,10 @@ def connect(
 
     Raises Misconfigured where no address or credential is to be had.
     """
-    found = profiles.resolve(os.environ, name=profile, address=address)
+    if address and (token or api_key) and not profile:
+        found = Profile(address=address)
+    else:
+        found = profiles.resolve(os.environ, name=profile, address=address)
     if token or api_key:
         found = replace(found, token=token, api_key=api_key)
     found = replace(found, insecure=insecure or found.insecure)

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -69,7 +69,115 @@ def dev(
     require("runner", extra="runner", needs="docker")
     folder = DevFolder(data_dir)
     with folder.taken():
-        asyncio.run(_dev(folder, listen=listen, capacity=capacity, verbose=verbose))
+        asyncio.run(Dev(folder, listen=listen, capacity=capacity, verbose=verbose).run())
+
+
+class Dev:
+    """The processes of one `interlock dev`, from their start to their end."""
+
+    def __init__(self, folder: DevFolder, *, listen: str, capacity: int, verbose: bool) -> None:
+        self._folder = folder
+        self._listen = listen
+        self._capacity = capacity
+        self._verbose = verbose
+        self._environ = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
+        self._interrupted = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until Ctrl-C. Raises ChildFailed where a process ends by itself."""
+        begun_at = time.monotonic()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._interrupted.set)
+        async with AsyncExitStack() as stack:
+            starting = asyncio.create_task(self._start(stack))
+            if await self._has_started(starting):
+                started = starting.result()
+                _welcome(self._folder, started, took_s=time.monotonic() - begun_at)
+                await self._until_over(started.children)
+                await _farewell(started.client)
+            show.note("interlock dev: ending")
+        show.note("interlock dev: all has ended")
+
+    async def _start(self, stack: AsyncExitStack) -> "Started":
+        """All, in order; what was started ends with `stack`."""
+        server = await stack.enter_async_context(self._control_plane())
+        await server.ready(within_s=READY_WITHIN_S)
+        client = await stack.enter_async_context(self._connect())
+        await _ensure_pool_token(client, self._folder)
+        runner = await stack.enter_async_context(self._runner(client.address))
+        await runner.ready(within_s=READY_WITHIN_S)
+        connected = [each async for each in client.pools.list_runners(pool_id=POOL)]
+        return Started(client, [server, runner], connected[0] if connected else None)
+
+    async def _has_started(self, starting: "asyncio.Task[Started]") -> bool:
+        """Waits for it; an interrupt before that cancels the start."""
+        interrupt = asyncio.create_task(self._interrupted.wait())
+        try:
+            await asyncio.wait([starting, interrupt], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            interrupt.cancel()
+        if starting.done():
+            return True
+        starting.cancel()
+        await asyncio.wait([starting])
+        return False
+
+    def _control_plane(self) -> AbstractAsyncContextManager[Child]:
+        settings = {
+            "INTERLOCK_DATA_DIR": str(self._folder.server_dir),
+            "INTERLOCK_LISTEN": self._listen or self._folder.listen_address(),
+            "INTERLOCK_FIRST_KEY_FILE": str(self._folder.admin_key_file),
+        }
+        return self._child("control plane", "control_plane", settings, SERVER_PATIENCE_S)
+
+    def _runner(self, address: str) -> AbstractAsyncContextManager[Child]:
+        settings = {
+            "INTERLOCK_ADDRESS": address,
+            "INTERLOCK_POOL_TOKEN_FILE": str(self._folder.pool_token_file),
+            "INTERLOCK_RUNNER_DIR": str(self._folder.runner_dir),
+            "INTERLOCK_RUNNER_CAPACITY": str(self._capacity),
+        }
+        return self._child("runner", "runner", settings, RUNNER_PATIENCE_S)
+
+    @asynccontextmanager
+    async def _child(
+        self, name: str, module: str, settings: Mapping[str, str], patience_s: Sequence[float]
+    ) -> AsyncIterator[Child]:
+        log_file = self._folder.log_file(module)
+        child = await Child.start(name, module, {**self._environ, **settings}, log_file, echo=self._verbose)
+        try:
+            yield child
+        finally:
+            await child.stop(patience_s=patience_s)
+
+    def _connect(self) -> interlock.Client:
+        """As the admin, and lets other commands do the same by the profile."""
+        api_key = self._folder.admin_key()
+        if not api_key:
+            raise Misconfigured(
+                f"{self._folder.admin_key_file} is gone, and a key is shown once only; give another --data-dir"
+            )
+        address = self._folder.note_address()
+        file = profiles.default_file(os.environ)
+        profile = Profile(address=address, api_key=api_key)
+        stored = profiles.load(file)
+        profiles.save(file, stored.with_profile(PROFILE, profile, make_default=False))
+        if stored.by_name.get(PROFILE, Profile()).api_key != api_key:
+            show.note(f"interlock dev: the admin key, shown this once and kept in profile {PROFILE}:")
+            show.note(api_key)
+        return interlock.connect(address, api_key=api_key, retry=PATIENCE)
+
+    async def _until_over(self, children: Sequence[Child]) -> None:
+        endings = {asyncio.create_task(child.ended()): child for child in children}
+        interrupt = asyncio.create_task(self._interrupted.wait())
+        try:
+            done, _ = await asyncio.wait([interrupt, *endings], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (interrupt, *endings):
+                task.cancel()
+        for ending, child in endings.items():
+            if ending in done and not self._interrupted.is_set():
+                raise child.failure(f"ended by itself with exit code {ending.result()}")
 
 
 @dataclass(frozen=True)
@@ -77,98 +185,8 @@ class Started:
     """What runs, and the runner as the control plane sees it."""
 
     client: interlock.Client
-    children: list[Child]
+    children: Sequence[Child]
     runner: Runner | None
-
-
-async def _dev(folder: DevFolder, *, listen: str, capacity: int, verbose: bool) -> None:
-    begun_at = time.monotonic()
-    interrupted = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
-    async with AsyncExitStack() as stack:
-        starting = asyncio.create_task(
-            _start(stack, folder, listen=listen, capacity=capacity, verbose=verbose)
-        )
-        if await _first(starting, interrupted):
-            started = starting.result()
-            _welcome(folder, started, took_s=time.monotonic() - begun_at)
-            await _until_over(started.children, interrupted)
-            await _farewell(started.client)
-        show.note("interlock dev: ending")
-    show.note("interlock dev: all has ended")
-
-
-async def _first(starting: asyncio.Task[Started], interrupted: asyncio.Event) -> bool:
-    """True once it has started; an interrupt before that cancels the start."""
-    interrupt = asyncio.create_task(interrupted.wait())
-    try:
-        await asyncio.wait([starting, interrupt], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        interrupt.cancel()
-    if starting.done():
-        return True
-    starting.cancel()
-    await asyncio.wait([starting])
-    return False
-
-
-async def _start(
-    stack: AsyncExitStack, folder: DevFolder, *, listen: str, capacity: int, verbose: bool
-) -> Started:
-    """Starts all, in order; what was started ends with `stack`."""
-    common = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
-    server_settings = {
-        "INTERLOCK_DATA_DIR": str(folder.server_dir),
-        "INTERLOCK_LISTEN": listen or folder.listen_address(),
-        "INTERLOCK_FIRST_KEY_FILE": str(folder.admin_key_file),
-    }
-    is_first_start = not folder.admin_key()
-    server = await stack.enter_async_context(
-        _child(folder, "control plane", "control_plane", common | server_settings, SERVER_PATIENCE_S, verbose)
-    )
-    await server.ready(within_s=READY_WITHIN_S)
-    api_key = folder.admin_key()
-    if not api_key:
-        raise Misconfigured(
-            f"{folder.admin_key_file} is gone, and a key is shown once only; give another --data-dir"
-        )
-    address = folder.note_address()
-    _store_profile(address, api_key)
-    if is_first_start:
-        show.note(f"interlock dev: the admin key, shown this once; profile {PROFILE} has it:")
-        show.note(api_key)
-    client = await stack.enter_async_context(interlock.connect(address, api_key=api_key, retry=PATIENCE))
-    await _ensure_pool_token(client, folder)
-    runner_settings = {
-        "INTERLOCK_ADDRESS": address,
-        "INTERLOCK_POOL_TOKEN_FILE": str(folder.pool_token_file),
-        "INTERLOCK_RUNNER_DIR": str(folder.runner_dir),
-        "INTERLOCK_RUNNER_CAPACITY": str(capacity),
-    }
-    runner = await stack.enter_async_context(
-        _child(folder, "runner", "runner", common | runner_settings, RUNNER_PATIENCE_S, verbose)
-    )
-    await runner.ready(within_s=READY_WITHIN_S)
-    connected = [each async for each in client.pools.list_runners(pool_id=POOL)]
-    return Started(client, [server, runner], connected[0] if connected else None)
-
-
-@asynccontextmanager
-async def _child(
-    folder: DevFolder,
-    name: str,
-    module: str,
-    environ: Mapping[str, str],
-    patience_s: Sequence[float],
-    verbose: bool,
-) -> AsyncIterator[Child]:
-    log_file = folder.log_file(name.replace(" ", "_"))
-    child = await Child.start(name, module, environ, log_file, echo=verbose)
-    try:
-        yield child
-    finally:
-        await child.stop(patience_s=patience_s)
 
 
 async def _ensure_pool_token(client: interlock.Client, folder: DevFolder) -> None:
@@ -181,26 +199,6 @@ async def _ensure_pool_token(client: interlock.Client, folder: DevFolder) -> Non
     if not folder.has_pool_token():
         created = await client.pools.create_token(POOL, name="interlock dev")
         folder.write_pool_token(created.credential)
-
-
-def _store_profile(address: str, api_key: str) -> None:
-    file = profiles.default_file(os.environ)
-    profile = Profile(address=address, api_key=api_key)
-    profiles.save(file, profiles.load(file).with_profile(PROFILE, profile, make_default=False))
-
-
-async def _until_over(children: list[Child], interrupted: asyncio.Event) -> None:
-    """Returns at an interrupt. Raises ChildFailed where a child ends by itself."""
-    endings = {asyncio.create_task(child.ended()): child for child in children}
-    interrupt = asyncio.create_task(interrupted.wait())
-    try:
-        done, _ = await asyncio.wait([interrupt, *endings], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (interrupt, *endings):
-            task.cancel()
-    for ending, child in endings.items():
-        if ending in done and not interrupted.is_set():
-            raise child.failure(f"ended by itself with exit code {ending.result()}")
 
 
 def _welcome(folder: DevFolder, started: Started, *, took_s: float) -> None:

@@ -10,7 +10,7 @@ RETRY_HINT = "try again; if it stays so, ask whoever operates the control plane"
 
 def report(error: errors.InterlockError) -> None:
     """Prints it on standard error."""
-    for line in lines(error):
+    for line in "\n".join(lines(error)).splitlines():
         show.note(line)
 
 
