@@ -14,13 +14,15 @@ from scripts.demo import leftovers, screen, story
 from scripts.demo.player import Player
 
 EXIT_INTERRUPTED = 130
+LOG_LINES = 20
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(environ: Mapping[str, str]) -> int:
     engine_url, image = environ.get("DOCKER_HOST"), environ.get("INTERLOCK_TEST_IMAGE")
     if not engine_url or not image:
         sys.exit("set-up: start it with `make demo`, which finds what it needs")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDINGS:
         signal.signal(number, _interrupt)
     try:
         with screen.opened() as shown, _folder() as folder:
@@ -39,16 +41,21 @@ def _play(shown: screen.Screen, folder: Path, engine_url: str, image: str, envir
     player = Player(shown, _clean(environ, folder))
 
     def left() -> list[str]:
-        return leftovers.names(engine_url, data, player.notes.get("runner", ""))
+        return leftovers.names(engine_url, folder, player.notes.get("runner", ""))
 
     try:
         outcomes = player.play(story.chapters(data, state, image, left))
     finally:
         with _uninterrupted():
             player.close()
-            leftovers.remove(engine_url, data, player.notes.get("runner", ""))
+            leftovers.remove(engine_url, folder, player.notes.get("runner", ""))
     shown.summary(outcomes)
-    return 0 if all(outcome.is_as_expected for outcome in outcomes) else 1
+    if all(outcome.is_as_expected for outcome in outcomes):
+        return 0
+    for log in sorted(data.glob("*.log")):
+        tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        shown.say("\n".join(["", f"The end of {log.name}:", *(f"  {line}" for line in tail)]))
+    return 1
 
 
 def _clean(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
@@ -70,11 +77,12 @@ def _folder() -> Iterator[Path]:
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Cleaning up is done to its end; it takes seconds."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDINGS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -57,9 +57,7 @@ class Player:
                 self._screen.line(line)
         except Stuck as error:
             found.append(str(error))
-        if step.until and running.exit_code is None:
-            self._terminals[step.terminal] = running
-        elif running.exit_code is None:
+        if not step.until and running.exit_code is None:
             running.end(patience_s=1.0)
         self._learn(step, running)
         found += problems(step, running.output, running.exit_code)
@@ -68,14 +66,16 @@ class Player:
     def _running(self, step: Step) -> Running:
         """Raises KeyError for what earlier steps did not give."""
         if step.continues:
-            running = self._terminals.pop(step.continues)
+            running = self._terminals[step.continues]
             if step.interrupts:
                 running.interrupt()
             return running
         environ = {**self._environ, **step.environ}
         if step.terminal != SYSTEM:
             environ |= {"INTERLOCK_ADDRESS": self.notes["address"], "INTERLOCK_API_KEY": self.notes[step.who]}
-        return Running(step.command, environ=environ, folder=ROOT, keeps_answer=bool(step.keeps))
+        running = Running(step.command, environ=environ, folder=ROOT, keeps_answer=bool(step.keeps))
+        self._terminals[step.terminal] = running
+        return running
 
     def _learn(self, step: Step, running: Running) -> None:
         if step.keeps and running.exit_code == 0:

@@ -34,8 +34,9 @@ class Step:
     keeps: str = ""
     """Standard output goes under this name, as with NAME=$(COMMAND), and is not shown."""
     until: str = ""
-    """The command has said this when the step is over; it goes on beside the next ones, under the name `terminal`."""
+    """The command has said this when the step is over; it goes on beside the next ones, in its `terminal`."""
     terminal: str = ""
+    """Where the command runs; without a name in the one that every step uses."""
     continues: str = ""
     """The terminal whose command this step goes on with, to its end."""
     interrupts: bool = False
