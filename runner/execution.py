@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import structlog
 
@@ -18,10 +19,10 @@ from interlock.v1.runner_service_pb2 import AssignmentRef, Job
 from runner import environment, outcome, script
 from runner.container import RunContainer
 from runner.engine import ContainerExit
-from runner.errors import ContainerGone, OutputDiffers, PreparationCutShort, RunnerError
+from runner.errors import ContainerGone, OutputDiffers, PreparationCutShort, RunnerError, StreamCut
 from runner.following import Following
 from runner.gatekeeping import BeforeGate
-from runner.job_secrets import secrets_of
+from runner.job_secrets import masked, secrets_of
 from runner.journal import Outcome, Result, Stage
 from runner.output import Store
 from runner.page import Page
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 # Time for the after_run hooks of a run that is cut short; without hooks it ends at once.
 _HOOKS_GRACE_S = 10.0
+_ENDED_WITHIN_S = 10.0
 # A shell that has its script begins within milliseconds.
 _SCRIPT_BEGINS_WITHIN_S = 5.0
 
@@ -81,10 +83,13 @@ class Execution:
                 ).recover()
 
     async def _to_its_end(self, start: Callable[[], Awaitable[None]]) -> Result:
-        silence = asyncio.create_task(self.before_gate.watch_silence(lambda: self.store.last_output_s))
+        silence: asyncio.Task[NoReturn] | None = None
         try:
             async with self.before_gate.interruptible():
                 await start()
+                silence = asyncio.create_task(
+                    self.before_gate.watch_silence(lambda: self.store.last_output_s)
+                )
                 await self._first_of(self.gate_opened)
             if self.before_gate.interruption is not None:
                 return await self._cut_short(self.before_gate.interruption)
@@ -94,12 +99,13 @@ class Execution:
         except RunnerError as error:
             if self.before_gate.is_passed:
                 raise
-            return Result(outcome=Outcome.PREPARATION_FAILED, reason=error.message)
+            reason = await asyncio.to_thread(masked, error.message, self.job)
+            return Result(outcome=Outcome.PREPARATION_FAILED, reason=reason)
         finally:
-            silence.cancel()
-            if self._ending is not None:
-                self._ending.cancel()
-                await asyncio.gather(silence, self._ending, return_exceptions=True)
+            background = [task for task in (silence, self._ending) if task is not None]
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
 
     async def _start(self) -> None:
         secrets = secrets_of(self.job)
@@ -115,7 +121,17 @@ class Execution:
         prepared = await preparation.run()
         following = self._followed(secrets, prepared.preamble)
         self._ending = asyncio.create_task(following.follow(prepared.output, prepared.masker))
-        await self.container.feed(prepared.script)
+        await self._feed(prepared.script)
+
+    async def _feed(self, text: bytes) -> None:
+        assert self._ending is not None
+        try:
+            await self.container.feed(text)
+        except StreamCut:
+            # A container that has ended, such as one without `sh`, tells more by its exit.
+            await asyncio.wait({self._ending}, timeout=_ENDED_WITHIN_S)
+            if not self._ending.done():
+                raise
 
     async def _find(self) -> None:
         if await self.container.found() is None:
