@@ -9,18 +9,24 @@ import sys
 
 import structlog
 
-from control_plane import config, server
+from control_plane import config, listener, server
 from control_plane.keys import MasterKeyError
 from control_plane.storage.migrate import DatabaseTooNewError
 
 
 def main() -> int:
-    """The exit code: 0 after a clean stop, 1 where the server could not start."""
+    """The exit code: 0 after a clean stop, 1 where the server could not start or broke."""
     try:
         settings = config.read(os.environ, is_terminal=sys.stderr.isatty())
         configure_logs(as_json=settings.json_logs)
         asyncio.run(server.serve(settings))
-    except (config.ConfigError, MasterKeyError, DatabaseTooNewError, server.CannotStart) as error:
+    except (
+        config.ConfigError,
+        MasterKeyError,
+        DatabaseTooNewError,
+        listener.CannotStart,
+        server.PartBroke,
+    ) as error:
         print(f"interlock server: {error}", file=sys.stderr)
         return 1
     return 0

@@ -13,13 +13,12 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
+from control_plane import listener
 from control_plane.audit.rules import AuditLog
 from control_plane.audit.sealer import LogSealer
 from control_plane.audit.servicer import AuditServicer
@@ -76,29 +75,12 @@ from interlock.v1 import (
     stack_service_pb2_grpc,
 )
 
-# Measured in shared facts on gRPC: frozen peers are found within 30 s, and pings are not taken for abuse.
-_OPTIONS: Final = [
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", 1 << 20),
-    ("grpc.max_metadata_size", 32 << 10),
-    ("grpc.absolute_max_metadata_size", 64 << 10),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-]
 _GRACE_S = 10.0
-_SERVICES: Final = (
-    "AuditService", "IdentityService", "PolicyService", "PoolService", "RunService", "RunnerService", "StackService"
-)  # fmt: skip
-
 log = structlog.get_logger(__name__)
 
 
-class CannotStart(Exception):
-    """The server cannot start here; the message says why and what to do."""
+class PartBroke(Exception):
+    """A part of the server ended by a fault of Interlock; the log has it. Start the server again."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +181,7 @@ async def serve(settings: Config) -> None:
     """Serves until SIGTERM or SIGINT, then ends in order: nobody new, watchers and runners told, output flushed.
 
     Raises:
-        CannotStart, MasterKeyError, DatabaseTooNewError: with what to do.
+        CannotStart, MasterKeyError, DatabaseTooNewError, PartBroke: with what to do.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _only_one(settings.data_dir):
@@ -212,21 +194,22 @@ async def serve(settings: Config) -> None:
         try:
             await asyncio.to_thread(migrate, db.engine)
             plane = build(settings, db, master, _engine(settings, master))
-            async with _started(plane):
-                await _serve_calls(settings, plane)
+            stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            async with _started(plane, stop):
+                await _serve_calls(settings, plane, stop)
         finally:
             await asyncio.to_thread(db.close)
 
 
 @contextlib.asynccontextmanager
-async def _started(plane: ControlPlane) -> AsyncIterator[None]:
+async def _started(plane: ControlPlane, stop: asyncio.Future[None]) -> AsyncIterator[None]:
     await plane.engine.start(await plane.catalog.load())
     background = [
-        _background(plane.outputs.serve(), "output"),
-        _background(plane.scheduler.serve(), "scheduler"),
-        _background(plane.reach.serve(), "reach"),
-        _background(plane.sealer.run(), "audit-sealer"),
-        _background(plane.runners.run(), "runners"),
+        _background(plane.outputs.serve(), "output", stop),
+        _background(plane.scheduler.serve(), "scheduler", stop),
+        _background(plane.reach.serve(), "reach", stop),
+        _background(plane.sealer.run(), "audit-sealer", stop),
+        _background(plane.runners.run(), "runners", stop),
     ]
     await plane.reach.start()
     try:
@@ -238,38 +221,49 @@ async def _started(plane: ControlPlane) -> AsyncIterator[None]:
         await plane.engine.stop()
 
 
-async def _serve_calls(settings: Config, plane: ControlPlane) -> None:
-    server = grpc.aio.server(interceptors=[plane.interceptor], options=_OPTIONS)
+async def _serve_calls(settings: Config, plane: ControlPlane, stop: asyncio.Future[None]) -> None:
+    server = grpc.aio.server(interceptors=[plane.interceptor], options=listener.OPTIONS)
     _add_servicers(server, plane.servicers)
-    status = await _add_health_and_reflection(server)
-    address = _listen(server, settings)
+    status = await listener.add_health_and_reflection(server)
+    address = listener.bind(server, settings)
     await _show_first_key(settings, plane.db, address)
-    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, _settle, stop)
     await server.start()
     _announce(settings.data_dir, address)
     log.info("server.ready", address=address, data_dir=str(settings.data_dir))
-    await stop.wait()
-    log.info("server.stopping", grace_s=_GRACE_S)
-    await status.enter_graceful_shutdown()
-    plane.servicers.runners.close()
-    plane.watches.close()
-    await server.stop(_GRACE_S)
-    (settings.data_dir / "server.json").unlink(missing_ok=True)
+    try:
+        await stop
+    finally:
+        log.info("server.stopping", grace_s=_GRACE_S)
+        await status.enter_graceful_shutdown()
+        plane.servicers.runners.close()
+        plane.watches.close()
+        await server.stop(_GRACE_S)
+        (settings.data_dir / "server.json").unlink(missing_ok=True)
 
 
-def _background(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+def _background(work: Coroutine[Any, Any, None], name: str, stop: asyncio.Future[None]) -> asyncio.Task[None]:
     """A part that must never end while the server runs: if it breaks, the server goes down, to be started again."""
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("server.part_broke", part=name, exc_info=error)
-            os.kill(os.getpid(), signal.SIGTERM)
+            _settle(stop, PartBroke(f"{name} broke: {error}"))
 
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(ended)
     return task
+
+
+def _settle(stop: asyncio.Future[None], error: Exception | None = None) -> None:
+    """Ends the server, in peace or for this error; the first word counts."""
+    if stop.done():
+        return
+    if error is None:
+        stop.set_result(None)
+    else:
+        stop.set_exception(error)
 
 
 def _engine(settings: Config, master: MasterKey) -> PolicyEngine:
@@ -284,7 +278,7 @@ def _engine(settings: Config, master: MasterKey) -> PolicyEngine:
             },
         )
     except (OpaNotFoundError, ValueError) as error:
-        raise CannotStart(str(error)) from error
+        raise listener.CannotStart(str(error)) from error
 
 
 def _add_servicers(server: grpc.aio.Server, servicers: _Servicers) -> None:
@@ -295,50 +289,6 @@ def _add_servicers(server: grpc.aio.Server, servicers: _Servicers) -> None:
     run_service_pb2_grpc.add_RunServiceServicer_to_server(servicers.runs, server)
     runner_service_pb2_grpc.add_RunnerServiceServicer_to_server(servicers.runners, server)
     stack_service_pb2_grpc.add_StackServiceServicer_to_server(servicers.stacks, server)
-
-
-async def _add_health_and_reflection(server: grpc.aio.Server) -> health.aio.HealthServicer:
-    names = [f"interlock.v1.{service}" for service in _SERVICES]
-    status = health.aio.HealthServicer()
-    for name in ("", *names):
-        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    return status
-
-
-def _listen(server: grpc.aio.Server, settings: Config) -> str:
-    """Binds, and returns the address that clients use."""
-    if settings.is_unix:
-        # The socket is for its owner alone: whoever may connect still has to show a token.
-        before = os.umask(0o177)
-        try:
-            server.add_insecure_port(settings.listen)
-        finally:
-            os.umask(before)
-        return settings.listen
-    host, _, _ = settings.listen.rpartition(":")
-    try:
-        if settings.tls is None:
-            port = server.add_insecure_port(settings.listen)
-        else:
-            port = server.add_secure_port(settings.listen, _credentials(settings))
-    except RuntimeError as error:
-        raise CannotStart(
-            f"cannot listen on {settings.listen} ({error}); is another server running there?"
-        ) from error
-    return f"{host}:{port}"
-
-
-def _credentials(settings: Config) -> grpc.ServerCredentials:
-    tls = settings.tls
-    assert tls is not None
-    client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
-    return grpc.ssl_server_credentials(
-        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
-        root_certificates=client_ca,
-        require_client_auth=client_ca is not None,
-    )
 
 
 async def _show_first_key(settings: Config, db: Database, address: str) -> None:
@@ -377,7 +327,7 @@ def _only_one(data_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise CannotStart(
+            raise listener.CannotStart(
                 f"another control plane uses {data_dir}; stop it, or set INTERLOCK_DATA_DIR to another folder"
             ) from error
         yield

@@ -18,7 +18,7 @@ from control_plane.runs.errors import ChangedMeanwhile
 from control_plane.runs.notices import Notices
 from control_plane.runs.queries import Queries
 from control_plane.stacks import snapshot
-from control_plane.stacks.errors import StackLocked
+from control_plane.stacks.locks import require_not_locked_against
 from control_plane.stacks.pinning import PinnedSource, SourcePins
 from control_plane.stacks.snapshot import StackSnapshot
 from control_plane.storage import requests
@@ -69,7 +69,7 @@ class TaskCreation:
             judgement = await self._guard.judge_task(
                 principal, stack, request.command, policies_version=found.policies_version
             )
-            _require_unlocked(principal, stack)
+            require_not_locked_against(principal, stack)
             source = await self._pins.pin(stack)
             task = _Task(principal, request, stack, judgement, source)
             created = await self._db.write(task.record)
@@ -164,8 +164,3 @@ def _stored(connection: sa.Connection, run_id: str) -> run_pb2.Run:
     if row is None:
         raise LookupError(f"{run_id} was recorded and has no row")
     return messages.to_run(row, history=store.history(connection, run_id))
-
-
-def _require_unlocked(principal: Principal, stack: StackSnapshot) -> None:
-    if stack.lock is not None and stack.is_locked_against(principal.id):
-        raise StackLocked(stack.id, stack.lock.owner, stack.lock.note, stack.lock.locked_at)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import structlog
 
-from control_plane import clock
+from control_plane import clock, errors
 from control_plane.keys import Sealer
 from control_plane.pools.connections import HeldRun, RunnerConnection
 from control_plane.runs.desk import Desk, Desks
@@ -78,7 +79,9 @@ class RunnerStream:
 
     async def _take_up(self, kept: Kept) -> rpc.HeldVerdict:
         output = await self._desks.outputs.open(kept.ref.run_id)
-        await self._desks.outputs.flush(kept.ref.run_id)
+        # On a full disk the runner goes on from what is stored, and sends the rest again.
+        with contextlib.suppress(errors.DiskFull):
+            await self._desks.outputs.flush(kept.ref.run_id)
         kept.verdict.acknowledged_offset = output.durable_bytes
         kept.verdict.acknowledged_sha256 = output.durable_sha256
         held = HeldRun(kept.ref.run_id, kept.stack_id, kept.ref.fencing_token)

@@ -44,13 +44,14 @@ class RunOutput:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # None until there is something to write: a full disk holds back this run's output and nothing else.
+        self._file = _open_existing(path)
         self._sha256 = hashlib.sha256()
         self._recent: deque[tuple[int, bytes]] = deque()
         self._recent_bytes = 0
         self._pending: list[bytes] = []
-        os.fdatasync(self._file)
-        self._written = self.size_bytes = self.durable_bytes = _hash_file(self._file, self._sha256)
+        self._written = 0 if self._file is None else _hash_file(self._file, self._sha256)
+        self.size_bytes = self.durable_bytes = self._written
         self.durable_sha256 = self._sha256.hexdigest()
         self.on_durable: Callable[[], None] | None = None
 
@@ -88,10 +89,13 @@ class RunOutput:
 
     def read_stored(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset` of what is in the file. Blocks; may be called from any thread."""
-        return os.pread(self._file, max(0, min(length, self._written - offset)), offset)
+        stored = max(0, min(length, self._written - offset))
+        return b"" if self._file is None else os.pread(self._file, stored, offset)
 
     def write_pending(self, pending: list[bytes]) -> None:
         """Blocks. Puts `pending`, taken by `take_pending`, behind what is written, and waits for the disk."""
+        if self._file is None:
+            self._file = _create(self._path)
         os.ftruncate(self._file, self._written)
         data = b"".join(pending)
         view = memoryview(data)
@@ -120,7 +124,8 @@ class RunOutput:
             self.on_durable()
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
 
     def _stored_or_recent(self, offset: int, length: int) -> bytes:
         parts: list[bytes] = []
@@ -162,7 +167,7 @@ class OutputFiles:
         """The output of an active run; reads and hashes what is stored when it is opened first."""
         output = self._open.get(run_id)
         if output is None:
-            opened = await asyncio.to_thread(self._open_file, run_id)
+            opened = await asyncio.to_thread(RunOutput, self.path(run_id))
             output = self._open.setdefault(run_id, opened)
             if output is not opened:
                 opened.close()
@@ -260,10 +265,36 @@ class OutputFiles:
         async with self._settled:
             self._settled.notify_all()
 
-    def _open_file(self, run_id: str) -> RunOutput:
-        path = self.path(run_id)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return RunOutput(path)
+
+def _open_existing(path: Path) -> int | None:
+    """None where there is none yet. What is in it is on the disk afterwards."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    os.fdatasync(file)
+    return file
+
+
+def _create(path: Path) -> int:
+    """An empty file whose name is on the disk."""
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        for folder in (path.parent, path.parent.parent):
+            _sync_folder(folder)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(work: list[tuple[str, RunOutput, list[bytes]]]) -> dict[str, OSError]:
