@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -15,6 +17,8 @@ import pytest
 from docker.models.containers import Container
 
 ROOT = Path(__file__).resolve().parents[2]
+PLAYS_WITHIN_S = 200
+CLEANS_UP_WITHIN_S = 60
 
 
 @pytest.fixture
@@ -29,8 +33,9 @@ def demo_environ(tmp_path: Path, engine_url: str, test_image: str) -> dict[str, 
     }
 
 
-def started(environ: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def started(environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    demo = subprocess.Popen(
         [sys.executable, "-m", "scripts.demo"],
         cwd=ROOT,
         env=environ,
@@ -40,6 +45,11 @@ def started(environ: dict[str, str]) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+    try:
+        yield demo
+    finally:
+        demo.terminate()
+        demo.communicate(timeout=CLEANS_UP_WITHIN_S)
 
 
 def left_behind(folder: Path, docker_client: docker.DockerClient) -> list[object]:
@@ -69,8 +79,8 @@ def _mounts_from(container: Container, folder: Path) -> bool:
 def test_every_step_of_the_demo_comes_out_as_said(
     tmp_path: Path, demo_environ: dict[str, str], docker_client: docker.DockerClient
 ) -> None:
-    demo = started(demo_environ)
-    shown, _ = demo.communicate(timeout=280)
+    with started(demo_environ) as demo:
+        shown, _ = demo.communicate(timeout=PLAYS_WITHIN_S)
     steps, summary = shown.split("== Summary")
     marks = re.findall(r"^ +\d+ +(ok|FAILED) ", summary, re.MULTILINE)
     assert demo.returncode == 0, shown
@@ -84,11 +94,11 @@ def test_every_step_of_the_demo_comes_out_as_said(
 def test_an_interrupt_while_a_task_performs_leaves_nothing_running(
     tmp_path: Path, demo_environ: dict[str, str], docker_client: docker.DockerClient
 ) -> None:
-    demo = started(demo_environ)
-    assert demo.stdout is not None
-    assert any("✓ it performs" in line for line in demo.stdout)
-    assert left_behind(tmp_path, docker_client) != []
-    os.kill(demo.pid, signal.SIGINT)
-    rest, _ = demo.communicate(timeout=120)
+    with started(demo_environ) as demo:
+        assert demo.stdout is not None
+        assert any("✓ it performs" in line for line in demo.stdout)
+        assert left_behind(tmp_path, docker_client) != []
+        os.kill(demo.pid, signal.SIGINT)
+        rest, _ = demo.communicate(timeout=CLEANS_UP_WITHIN_S)
     assert demo.returncode == 130, rest
     assert left_behind(tmp_path, docker_client) == []
