@@ -90,7 +90,7 @@ class Report:
     def continue_from(self, acknowledged: int) -> None:
         """The control plane has this much of the output; what comes next begins there."""
         self.output_acknowledged(acknowledged)
-        self._told.offset = acknowledged
+        self._go_back(acknowledged)
 
     def output_acknowledged(self, offset: int) -> None:
         if offset > self.spool.size:
@@ -107,18 +107,20 @@ class Report:
         """Something that was told was not taken: all of it is told again, and not at once."""
         self._not_before_s = time.monotonic() + _REFUSED_PAUSE_S
         self._told.accepted, self._told.phase, self._told.gate = False, RUN_STATE_PREPARING, False
+        self._told.result_at_s = float("-inf")
+        self._go_back(acknowledged)
         self.change()
-        if acknowledged < self.spool.freed:
+
+    def _go_back(self, offset: int) -> None:
+        if offset < self.spool.freed:
             log.error(
                 "output.gap",
                 run_id=self.assignment.run_id,
-                wanted_offset=acknowledged,
+                wanted_offset=offset,
                 first_offset=self.spool.freed,
                 hint="the control plane lost output that it had acknowledged",
             )
-            return
-        self._told.offset = acknowledged
-        self._told.result_at_s = self._not_before_s - _REPEAT_RESULT_S
+        self._told.offset = max(offset, self.spool.freed)
 
     async def tell(self, send: Send) -> NoReturn:
         """Sends what there is to say, in order, until it is cancelled."""

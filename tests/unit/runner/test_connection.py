@@ -1,0 +1,53 @@
+import pytest
+
+from runner.config import INSECURE_WORDS, TlsFiles, read_config
+from runner.connection import Pause
+from runner.errors import ConfigInvalid
+
+BASE = {"INTERLOCK_POOL_TOKEN": "ptk_x.y"}
+
+
+def test_pauses_double_with_jitter_up_to_a_bound_and_begin_anew_after_a_welcome() -> None:
+    pause = Pause()
+    pauses = [pause.next() for _ in range(12)]
+    assert 0.05 <= pauses[0] <= 0.1
+    assert all(15 / 2 <= each <= 15 for each in pauses[8:])
+    pause.reset()
+    assert pause.next() <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("address", "is_plaintext"),
+    [
+        ("127.0.0.1:7443", True),
+        ("localhost:7443", True),
+        ("[::1]:7443", True),
+        ("unix:/run/interlock.sock", True),
+        ("http://127.0.0.1:7443", True),
+        ("10.0.0.1:7443", False),
+        ("example.com:443", False),
+        ("localhost.example.com:443", False),
+        ("https://127.0.0.1:7443", False),
+    ],
+)
+def test_only_what_stays_on_this_machine_is_plaintext(address: str, is_plaintext: bool) -> None:
+    config = read_config({**BASE, "INTERLOCK_ADDRESS": address})
+    assert (config.tls is None) == is_plaintext
+    assert "://" not in config.address
+
+
+def test_plaintext_to_another_machine_needs_the_words() -> None:
+    environment = {**BASE, "INTERLOCK_ADDRESS": "http://10.0.0.1:80", "INTERLOCK_INSECURE": INSECURE_WORDS}
+    assert read_config(environment).tls is None
+    with pytest.raises(ConfigInvalid, match=INSECURE_WORDS):
+        read_config({**environment, "INTERLOCK_INSECURE": "true"})
+    with pytest.raises(ConfigInvalid, match="plaintext to another machine"):
+        read_config({**environment, "INTERLOCK_INSECURE": ""})
+
+
+def test_tls_to_another_machine_trusts_the_systems_roots_by_default() -> None:
+    assert read_config({**BASE, "INTERLOCK_ADDRESS": "example.com:443"}).tls == TlsFiles()
+
+
+def test_the_token_never_shows() -> None:
+    assert "ptk_x" not in repr(read_config({**BASE, "INTERLOCK_ADDRESS": "localhost:1"}))
