@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from interlock.v1.runner_service_pb2 import AssignmentRef, Job, PinnedGit
-from runner.errors import SourceRefused
+from runner.errors import SourceRefused, SourceUnavailable
 from runner.files import MountedFile, archive_of
 from runner.secret import Secret
 from runner.sources.archive import from_archive
@@ -14,6 +14,13 @@ from runner.workshop import Workshop
 
 async def workspace_of(job: Job, assignment: AssignmentRef, workshop: Workshop) -> Workspace:
     """Raises `SourceRefused` and `SourceUnavailable`."""
+    try:
+        return await _workspace_of(job, assignment, workshop)
+    except OSError as error:
+        raise SourceUnavailable(f"the source cannot be put on the runner's disk: {error.strerror}") from error
+
+
+async def _workspace_of(job: Job, assignment: AssignmentRef, workshop: Workshop) -> Workspace:
     root = job.source.project_root
     if job.source.HasField("git"):
         source = _git(job.source.git, workshop.git_protocols)

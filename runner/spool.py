@@ -64,7 +64,6 @@ class Spool:
         self.is_disk_full = False
         """The last append failed for want of disk space."""
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)
 
     @property
     def size(self) -> int:
@@ -158,6 +157,8 @@ class Spool:
         if self._writing is not None and self._segments[-1].length < self._segment_bytes:
             return self._segments[-1], self._writing
         self._close_writer()
+        # Made only now: a full disk holds back what is written, and nothing else.
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{self._size:020d}"
         self._writing = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._segments.append(_Segment(path, self._size))
