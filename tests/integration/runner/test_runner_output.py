@@ -5,6 +5,7 @@ import base64
 import hashlib
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,29 @@ async def test_four_runs_at_once_keep_their_outputs_apart(
     await asyncio.gather(*map(control_plane.ended, runs))
     for number, run in enumerate(runs, start=1):
         assert run.text == "".join(f"run {number} {i}\n" for i in range(1, 10))
+
+
+async def test_nothing_is_performed_before_the_open_gate_is_in_the_journal(
+    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob, small_disk: Path
+) -> None:
+    """Invariant 2: a command is performed at most once, so that it may have begun must be on the disk first."""
+    control_plane.answer_gates = False
+    runner = start_runner(small_disk / "runner")
+    await control_plane.connected()
+    run = control_plane.assign(job("echo performed"))
+    await control_plane.until(lambda: "gate" in run.said)
+    filler = small_disk / "filler"
+    _fill(filler)
+    control_plane.open_gate(run)
+    await runner.until_logged("journal.unwritable")
+    assert run.result is None
+    assert run.text == ""
+    filler.unlink()
+    await control_plane.ended(run)
+    assert run.text == "performed\n"
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
