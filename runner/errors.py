@@ -75,3 +75,7 @@ class PreparationCutShort(RunnerError):
         super().__init__(
             "the runner was started again while it prepared the run; the command was not performed"
         )
+
+
+class MountRefused(RunnerError):
+    """A mount of the pool would give a run more than a folder."""

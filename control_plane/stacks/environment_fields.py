@@ -12,7 +12,11 @@ from interlock.v1 import stack_pb2
 
 # Shorter ones cannot be masked: they would be found in ordinary output all the time.
 MIN_SECRET_BYTES: Final = 4
-RESERVED_PREFIX: Final = "INTERLOCK_"
+RESERVED_PREFIXES: Final = ("INTERLOCK_", "__interlock_")
+# Shells keep these for themselves and refuse to set them.
+SHELLS_OWN_NAMES: Final = frozenset(
+    {"BASHOPTS", "BASH_VERSINFO", "EUID", "LINENO", "OPTIND", "PPID", "SHELLOPTS", "UID"}
+)
 MAX_VARIABLES: Final = 1000
 MAX_FILES: Final = 100
 # Of all values and contents together: they travel to the runner in one message.
@@ -70,8 +74,13 @@ def _variable_violations(variables: Sequence[stack_pb2.EnvironmentVariable]) -> 
     seen = Counter(variable.name for variable in variables)
     for index, variable in enumerate(variables):
         place = f"variables[{index}]"
-        if variable.name.startswith(RESERVED_PREFIX):
-            yield f"{place}.name", f"{variable.name!r}: names that begin with {RESERVED_PREFIX} are taken"
+        if variable.name.startswith(RESERVED_PREFIXES):
+            yield (
+                f"{place}.name",
+                f"{variable.name!r}: names that begin with {' or '.join(RESERVED_PREFIXES)} are taken",
+            )
+        if variable.name in SHELLS_OWN_NAMES:
+            yield f"{place}.name", f"{variable.name!r} belongs to the shell, which does not let it be set"
         if seen[variable.name] > 1:
             yield f"{place}.name", f"{variable.name!r} is given more than once"
         if variable.secret and len(variable.value.encode()) < MIN_SECRET_BYTES:

@@ -146,7 +146,8 @@ def _environment(
         if credential.password and not git_url.is_ssh(url):
             environment |= {
                 "GIT_CONFIG_COUNT": "1",
-                "GIT_CONFIG_KEY_0": "credential.helper",
+                # For this host only: a redirect to another one must not be shown it.
+                "GIT_CONFIG_KEY_0": "credential.{0.scheme}://{0.host}.helper".format(git_url.origin(url)),
                 "GIT_CONFIG_VALUE_0": _CREDENTIAL_HELPER,
                 "INTERLOCK_GIT_USERNAME": credential.username or _USER_OF_TOKENS,
                 "INTERLOCK_GIT_PASSWORD": credential.password,
