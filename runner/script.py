@@ -32,10 +32,12 @@ SCRATCH = f"{WORKSPACE}/scratch"
 """For images without a /tmp that uid 1983 can write."""
 
 # `read` takes bytes one by one, so nothing behind a block is swallowed: the gate's token stays there.
+# Its variables are among the script's own: a stack may have one of any other name.
 _READ_BLOCKS = (
     "exec 2>&1\n"
-    "while :; do s=; while IFS= read -r l || exit 125; "
-    '[ "$l" != "$0" ]; do s=$s$l\'\n\'; done; eval "$s"; done'
+    "while :; do __interlock_s=; while IFS= read -r __interlock_l || exit 125; "
+    '[ "$__interlock_l" != "$0" ]; do __interlock_s=$__interlock_s$__interlock_l\'\n\'; done; '
+    'eval "$__interlock_s"; done'
 )
 # Appending lines to a block costs its length each time; 8 KiB keeps 1 MB under 0.6 s in every shell.
 _BLOCK_CHARS = 8192
@@ -59,7 +61,7 @@ _GO_ON_AT_FAILURE = '[ "$__interlock_code" = 0 ] || __interlock_failed=$__interl
 
 # The subshell tells the outer shell by signals how far it came: variables do not cross, exit codes are taken.
 _FRAME = """\
-unset s l TINI_KILL_PROCESS_GROUP
+unset __interlock_s __interlock_l TINI_KILL_PROCESS_GROUP
 exec 9>&1
 cd {project_root} || exit 125
 __interlock_done=; __interlock_performing=; __interlock_stopped=
