@@ -136,7 +136,7 @@ class Report:
     def _next(self) -> ConnectRequest | None:
         if self.is_closed or time.monotonic() < self._not_before_s:
             return None
-        return self._next_step() or self._next_output() or self._next_result()
+        return self._next_step() or self._next_output() or self._next_gate() or self._next_result()
 
     def _next_step(self) -> ConnectRequest | None:
         told = self._told
@@ -146,10 +146,14 @@ class Report:
         if self.phase != told.phase and told.accepted:
             told.phase = self.phase
             return ConnectRequest(phase=PhaseReport(assignment=self.assignment, phase=self.phase))
-        if self.is_at_gate and not told.gate:
-            told.gate = True
-            return ConnectRequest(gate=GateRequest(assignment=self.assignment))
         return None
+
+    def _next_gate(self) -> ConnectRequest | None:
+        """Behind all that init has written: so watchers see it before they hear that the command performs."""
+        if not self.is_at_gate or self._told.gate or self._unsent or not self._told.accepted:
+            return None
+        self._told.gate = True
+        return ConnectRequest(gate=GateRequest(assignment=self.assignment))
 
     def _next_output(self) -> ConnectRequest | None:
         now = time.monotonic()
@@ -179,6 +183,7 @@ class Report:
         return (
             self._unsent >= _WORTH_SENDING_BYTES
             or self.result is not None
+            or self.is_at_gate
             or now >= self._last_output_s + _COALESCE_S
         )
 

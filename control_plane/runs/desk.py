@@ -113,6 +113,9 @@ class Desk:
         answer = rpc.GateAnswer(assignment=self._ref, go=gate.go, reason=gate.reason)
         self._runner.send(rpc.ConnectResponse(gate=answer))
         if gate.moved:
+            output = self._desks.outputs.opened(self._ref.run_id)
+            if output is not None:
+                output.gate_offset = output.size_bytes
             log.info("run.gate_opened", run_id=self._ref.run_id, runner_id=self._runner.runner_id)
             self._desks.notices.run_moved(self._ref.run_id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
 
 from control_plane.runs.errors import OffsetPastEnd, OutputMissing, ShuttingDown
 from control_plane.runs.feeds import Feed, Feeds
@@ -12,6 +13,9 @@ from control_plane.runs.states import RunState
 from control_plane.storage.output_files import PENDING_BYTES, READ_BLOCK_BYTES, OutputFiles
 from interlock.v1 import run_pb2
 from interlock.v1 import run_service_pb2 as rpc
+
+# A response, or one that is serialised already.
+Message: TypeAlias = rpc.WatchRunResponse | bytes
 
 # How long a watcher of a silent run may go on after its token has ended or its access was taken away.
 RECHECK_S = 60.0
@@ -41,7 +45,7 @@ class Watches:
         *,
         omit_output: bool,
         recheck: Callable[[], Awaitable[object]],
-    ) -> AsyncIterator[rpc.WatchRunResponse | bytes]:
+    ) -> AsyncIterator[Message]:
         """Messages, or messages already serialised, as RunService.WatchRun promises them.
 
         `recheck` is awaited now and then: it raises where the watcher's token has ended or access was taken away.
@@ -52,25 +56,19 @@ class Watches:
             ShuttingDown: `close` was called.
         """
         with self._feeds.watching(run_id, stack_id, lambda: self._queries.load(run_id)) as feed:
-            position = offset
-            sent_version = -1
+            watcher = _Watcher(feed, self._outputs, run_id, offset, wants_output=not omit_output)
+            is_first = True
             while True:
                 change = feed.change()
                 version, run = await feed.run()
-                is_over = is_final(run)
-                if sent_version < 0:
+                if is_first:
                     self._check_offset(run, offset)
-                if not is_over and version != sent_version:
-                    yield rpc.WatchRunResponse(run=run)
-                    sent_version = version
-                if not omit_output:
-                    async for end, message in self._pieces(feed, version, run_id, position):
-                        position = end
-                        yield message
-                if is_over:
-                    if not omit_output and position < run.output_size_bytes:
-                        raise OutputMissing(run_id, position, run.output_size_bytes)
-                    yield rpc.WatchRunResponse(run=run)
+                async for message in watcher.catch_up(run, version, is_first=is_first):
+                    yield message
+                    if self._is_closing:
+                        raise ShuttingDown
+                is_first = False
+                if is_final(run):
                     return
                 if self._is_closing:
                     raise ShuttingDown
@@ -86,32 +84,6 @@ class Watches:
             except TimeoutError:
                 await recheck()
 
-    async def _pieces(
-        self, feed: Feed, version: int, run_id: str, position: int
-    ) -> AsyncIterator[tuple[int, rpc.WatchRunResponse | bytes]]:
-        """Output from `position` on, each piece with the position behind it: to the end, or until the run changes."""
-        while feed.version == version and (piece := await self._next(feed, run_id, position)) is not None:
-            position = piece[0]
-            yield piece
-            if self._is_closing:
-                raise ShuttingDown
-
-    async def _next(
-        self, feed: Feed, run_id: str, position: int
-    ) -> tuple[int, rpc.WatchRunResponse | bytes] | None:
-        """The piece of output at `position` and the position behind it; None at the end."""
-        output = self._outputs.opened(run_id)
-        if output is not None:
-            if position >= output.size_bytes:
-                return None
-            recent = output.recent(position)
-            if recent is not None and recent[0] == position:
-                return position + len(recent[1]), feed.serialised(position, recent[1])
-        data = await self._outputs.read(run_id, position, READ_BLOCK_BYTES)
-        if not data:
-            return None
-        return position + len(data), rpc.WatchRunResponse(output=rpc.OutputChunk(offset=position, data=data))
-
     def _check_offset(self, run: run_pb2.Run, offset: int) -> None:
         output = self._outputs.opened(run.id)
         size = output.size_bytes if output else run.output_size_bytes
@@ -121,6 +93,66 @@ class Watches:
         allowance = 0 if is_final(run) else PENDING_BYTES
         if offset > size + allowance:
             raise OffsetPastEnd(offset, size)
+
+
+class _Watcher:
+    """Where one watcher stands."""
+
+    def __init__(
+        self, feed: Feed, outputs: OutputFiles, run_id: str, position: int, *, wants_output: bool
+    ) -> None:
+        self._feed = feed
+        self._outputs = outputs
+        self._run_id = run_id
+        self._position = position
+        self._wants_output = wants_output
+        self._version = -1
+
+    async def catch_up(self, run: run_pb2.Run, version: int, *, is_first: bool) -> AsyncIterator[Message]:
+        """All that is new: the run where it changed, and output to the end or until it changes again."""
+        if is_final(run):
+            async for message in self._output():
+                yield message
+            if self._wants_output and self._position < run.output_size_bytes:
+                raise OutputMissing(run.id, self._position, run.output_size_bytes)
+            yield rpc.WatchRunResponse(run=run)
+            return
+        if version != self._version:
+            # What init wrote comes before the news that the command performs; the very first message is the run.
+            async for message in self._output(end=0 if is_first else self._gate_offset()):
+                yield message
+            yield rpc.WatchRunResponse(run=run)
+            self._version = version
+        async for message in self._output(version=version):
+            yield message
+
+    def _gate_offset(self) -> int:
+        output = self._outputs.opened(self._run_id)
+        return (output.gate_offset or 0) if output is not None else 0
+
+    async def _output(self, *, version: int | None = None, end: int | None = None) -> AsyncIterator[Message]:
+        """Output from where the watcher stands: to its end, to `end`, or as long as the run is at `version`."""
+        while self._wants_output and (end is None or self._position < end):
+            if version not in (None, self._feed.version) or (message := await self._next()) is None:
+                return
+            yield message
+
+    async def _next(self) -> Message | None:
+        """The next piece of output; None at the end."""
+        output = self._outputs.opened(self._run_id)
+        if output is not None:
+            if self._position >= output.size_bytes:
+                return None
+            recent = output.recent(self._position)
+            if recent is not None and recent[0] == self._position:
+                self._position += len(recent[1])
+                return self._feed.serialised(*recent)
+        data = await self._outputs.read(self._run_id, self._position, READ_BLOCK_BYTES)
+        if not data:
+            return None
+        chunk = rpc.OutputChunk(offset=self._position, data=data)
+        self._position += len(data)
+        return rpc.WatchRunResponse(output=chunk)
 
 
 def is_final(run: run_pb2.Run) -> bool:

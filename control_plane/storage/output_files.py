@@ -54,6 +54,8 @@ class RunOutput:
         self.size_bytes = self.durable_bytes = self._written
         self.durable_sha256 = self._sha256.hexdigest()
         self.on_durable: Callable[[], None] | None = None
+        # How much there was when the run passed its gate; None before, and after a restart of this process.
+        self.gate_offset: int | None = None
 
     def append(self, offset: int, data: bytes) -> bool:
         """Adds bytes at `offset`. Those that are there already are compared and passed over; False if nothing is new.

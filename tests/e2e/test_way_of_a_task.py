@@ -72,6 +72,24 @@ async def test_init_runs_before_the_command_in_the_same_container(client: Client
     ]  # fmt: skip
 
 
+async def test_what_init_wrote_is_seen_before_the_news_that_the_command_performs(
+    client: Client, test_image: str
+) -> None:
+    stack = await new_stack(client, test_image, custom_init=["seq 1 3000", "echo end of init"])
+    run = await client.runs.create_task(stack.id, "echo of the command")
+    before, after = b"", b""
+    is_performing = False
+    async for event in client.runs.follow(run.id):
+        if isinstance(event, types.Run):
+            is_performing = is_performing or event.state == types.RunState.RUN_STATE_PERFORMING
+        elif is_performing:
+            after += event.data
+        else:
+            before += event.data
+    assert before.endswith(b"\n3000\nend of init\n")
+    assert after == b"of the command\n"
+
+
 async def test_a_failing_init_means_that_the_command_is_not_performed(
     client: Client, test_image: str
 ) -> None:

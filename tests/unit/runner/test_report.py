@@ -65,7 +65,7 @@ async def test_steps_come_in_order_and_the_result_after_the_last_byte(report: Re
     report.spool.append(b"x" * (MAX_CHUNK_BYTES + 1))
     report.result = RunResult(assignment=REF)
     stream = Stream(report)
-    assert await stream.kinds(6) == ["accepted", "phase", "gate", "output", "output", "result"]
+    assert await stream.kinds(6) == ["accepted", "phase", "output", "output", "gate", "result"]
     await stream.end()
 
 
@@ -86,14 +86,14 @@ async def test_a_new_stream_begins_where_the_control_plane_stands_and_asks_at_th
     report.accepted, report.is_at_gate = True, True
     report.spool.append(b"0123456789")
     first = Stream(report)
-    assert await first.kinds(3) == ["accepted", "gate", "output"]
+    assert await first.kinds(3) == ["accepted", "output", "gate"]
     await first.end()
     report.begin_stream()
     report.continue_from(4)
     second = Stream(report)
-    assert (await second.next()).WhichOneof("message") == "gate"
     output = (await second.next()).output
     assert (output.offset, output.data) == (4, b"456789")
+    assert (await second.next()).WhichOneof("message") == "gate"
     await second.end()
 
 
