@@ -29,10 +29,17 @@ class House:
         self.servicer = AuditServicer(self.log, PageTokens(MasterKey(b"k" * 32)))
 
     async def record(
-        self, action: str = "stack.locked", resource_id: str = "prod", *, caller: Principal = ADMIN, stack_id: str = ""
+        self,
+        action: str = "stack.locked",
+        resource_id: str = "prod",
+        *,
+        caller: Principal = ADMIN,
+        stack_id: str = "",
     ) -> str:
         return await self.db.write(
-            lambda connection: events.record(connection, caller, action, "stack", resource_id, stack_id=stack_id)
+            lambda connection: events.record(
+                connection, caller, action, "stack", resource_id, stack_id=stack_id
+            )
         )
 
     async def sealed(self, count: int) -> list[str]:
@@ -55,9 +62,11 @@ class House:
     async def tamper(self, *statements: str) -> None:
         """As somebody does who owns the database: past the triggers."""
         triggers = await self.db.read(
-            lambda connection: connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-            .scalars()
-            .all()
+            lambda connection: (
+                connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+                .scalars()
+                .all()
+            )
         )
         await self.execute(*(f"DROP TRIGGER {name}" for name in triggers), *statements)
 

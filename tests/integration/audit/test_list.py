@@ -36,7 +36,13 @@ async def listed(house: House, **fields: Any) -> list[str]:
 async def test_an_event_shows_who_did_what_from_where_and_its_place_in_the_chain(house: House) -> None:
     await house.db.write(
         lambda connection: events.record(
-            connection, ADMIN, "stack.locked", "stack", "prod", stack_id="prod", details={"note": "größer", "a": 1}
+            connection,
+            ADMIN,
+            "stack.locked",
+            "stack",
+            "prod",
+            stack_id="prod",
+            details={"note": "größer", "a": 1},
         )
     )
     await house.sealer.seal_all()

@@ -119,7 +119,8 @@ async def test_a_log_whose_end_was_cut_off_no_longer_contains_the_head_that_was_
     noted = (await verify(house)).head
     assert (await verify(house, noted)).intact
     await house.tamper(
-        "DELETE FROM audit_seals WHERE sequence > 3", "DELETE FROM audit_events WHERE resource_id IN ('s3', 's4')"
+        "DELETE FROM audit_seals WHERE sequence > 3",
+        "DELETE FROM audit_events WHERE resource_id IN ('s3', 's4')",
     )
 
     assert (await verify(house)).intact

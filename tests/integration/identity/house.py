@@ -45,13 +45,23 @@ class House:
         self.failures = FailureLimit(monotonic=lambda: self.clock.now / 1_000_000)
         self.authenticator = Authenticator(self.db, tokens, now_us=self.clock)
         self.keys = Keys(
-            self.db, tokens=tokens, authenticator=self.authenticator, failures=self.failures, now_us=self.clock
+            self.db,
+            tokens=tokens,
+            authenticator=self.authenticator,
+            failures=self.failures,
+            now_us=self.clock,
         )
         self.servicer = IdentityServicer(self.keys, PageTokens(MASTER))
 
     async def create(
-        self, name: str = "Grace", *, login: str = "", admin: bool = False, expires_at: int | None = None,
-        teams: tuple[str, ...] = (), caller: Principal = ADMIN,
+        self,
+        name: str = "Grace",
+        *,
+        login: str = "",
+        admin: bool = False,
+        expires_at: int | None = None,
+        teams: tuple[str, ...] = (),
+        caller: Principal = ADMIN,
     ) -> tuple[ApiKey, Credential]:
         draft = Draft(name=name, login=login, admin=admin, expires_at=expires_at, teams=teams)
         key, credential = await self.keys.create(caller, draft, request_id="", content=CreateApiKeyRequest())

@@ -49,7 +49,13 @@ async def test_every_wrong_credential_gets_the_same_answer_and_the_log_knows_the
     rejected = await house.audited("key.rejected")
     causes = [json.loads(row.details)["cause"] for row in rejected]
     assert causes == ["unknown key", "wrong secret", "wrong secret", "revoked", "expired"]
-    assert [row.resource_id for row in rejected] == ["key_" + "0" * 26, kept.id, kept.id, gone.id, expiring.id]
+    assert [row.resource_id for row in rejected] == [
+        "key_" + "0" * 26,
+        kept.id,
+        kept.id,
+        gone.id,
+        expiring.id,
+    ]
     assert {row.remote_ip for row in rejected} == {"198.51.100.7"}
 
 

@@ -49,13 +49,17 @@ def answer(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
     return error.code(), info.reason
 
 
-async def refusal(stub: IdentityServiceAsyncStub, metadata: tuple[tuple[str, str], ...]) -> tuple[grpc.StatusCode, str]:
+async def refusal(
+    stub: IdentityServiceAsyncStub, metadata: tuple[tuple[str, str], ...]
+) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetCaller(rpc.GetCallerRequest(), metadata=metadata)
     return answer(caught.value)
 
 
-async def test_a_key_is_exchanged_and_its_token_says_who_calls(house: House, stub: IdentityServiceAsyncStub) -> None:
+async def test_a_key_is_exchanged_and_its_token_says_who_calls(
+    house: House, stub: IdentityServiceAsyncStub
+) -> None:
     _, credential = await house.create("Grace", teams=("ops",))
 
     exchanged = await stub.ExchangeApiKey(
@@ -119,7 +123,8 @@ async def test_fields_that_break_their_rule_are_named(house: House, stub: Identi
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.CreateApiKey(
-            rpc.CreateApiKeyRequest(api_key=ApiKey(name="--help"), request_id="no spaces"), metadata=bearer(token)
+            rpc.CreateApiKeyRequest(api_key=ApiKey(name="--help"), request_id="no spaces"),
+            metadata=bearer(token),
         )
 
     assert answer(caught.value) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")

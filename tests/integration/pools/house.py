@@ -54,7 +54,9 @@ class House:
 
     async def create(self, name: str = "Blue", request_id: str = "", **fields: Any) -> pool_pb2.Pool:
         pool = pool_pb2.Pool(name=name, **fields)
-        return await self.servicer.CreatePool(rpc.CreatePoolRequest(pool=pool, request_id=request_id), CONTEXT)
+        return await self.servicer.CreatePool(
+            rpc.CreatePoolRequest(pool=pool, request_id=request_id), CONTEXT
+        )
 
     async def create_token(
         self, pool_id: str = "public", name: str = "", request_id: str = ""
@@ -63,7 +65,9 @@ class House:
         return await self.servicer.CreatePoolToken(request, CONTEXT)
 
     async def revoke(self, token_id: str) -> pool_pb2.PoolToken:
-        return await self.servicer.RevokePoolToken(rpc.RevokePoolTokenRequest(pool_token_id=token_id), CONTEXT)
+        return await self.servicer.RevokePoolToken(
+            rpc.RevokePoolTokenRequest(pool_token_id=token_id), CONTEXT
+        )
 
     async def list_runners(self, **fields: Any) -> list[pool_pb2.Runner]:
         return list((await self.servicer.ListRunners(rpc.ListRunnersRequest(**fields), CONTEXT)).runners)

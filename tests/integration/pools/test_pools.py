@@ -80,7 +80,9 @@ async def test_a_pool_has_a_name(house: House) -> None:
 
 
 async def test_a_change_of_labels_alone_needs_no_name(house: House) -> None:
-    request = rpc.UpdatePoolRequest(pool=Pool(id="public", labels=["x"]), update_mask=FieldMask(paths=["labels"]))
+    request = rpc.UpdatePoolRequest(
+        pool=Pool(id="public", labels=["x"]), update_mask=FieldMask(paths=["labels"])
+    )
 
     assert protovalidate.collect_violations(request) == []
     changed = await house.servicer.UpdatePool(request, CONTEXT)

@@ -88,7 +88,14 @@ async def test_a_wrong_token_gets_one_answer_and_the_log_knows_the_cause(house: 
     assert len(answers) == 1
     rejected = await house.audited("pool_token.rejected")
     causes = [json.loads(event.details)["cause"] for event in rejected]
-    assert causes == ["unknown token", "wrong secret", "wrong secret", "revoked", "unknown token", "unknown token"]
+    assert causes == [
+        "unknown token",
+        "wrong secret",
+        "wrong secret",
+        "revoked",
+        "unknown token",
+        "unknown token",
+    ]
     assert {event.remote_ip for event in rejected} == {"198.51.100.7"}
     assert [event.resource_id for event in rejected][4:] == ["", ""]
 

@@ -90,7 +90,9 @@ def test_a_changed_token_is_refused() -> None:
         "a.b.c",
         "x" * 5000,
         # alg "none", and a signature made with the public key as an HMAC secret
-        jwt.encode({"iss": "interlock", "aud": "interlock", "sub": "key_1", "exp": 2**40}, "", algorithm="none"),
+        jwt.encode(
+            {"iss": "interlock", "aud": "interlock", "sub": "key_1", "exp": 2**40}, "", algorithm="none"
+        ),
         jwt.encode({"iss": "interlock", "aud": "interlock", "sub": "key_1", "exp": 2**40}, "k" * 32),
         encode({"iss": "other", "aud": "interlock", "sub": "key_1", "exp": 2**40}),
         encode({"iss": "interlock", "aud": "other", "sub": "key_1", "exp": 2**40}),

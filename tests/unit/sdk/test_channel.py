@@ -26,7 +26,8 @@ def test_any_other_address_is_not(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "host", "host:", ":1", "host:x", "host:0", "host:65536", "http://h:1", "unix://x", "host:\uff11"]
+    "text",
+    ["", "host", "host:", ":1", "host:x", "host:0", "host:65536", "http://h:1", "unix://x", "host:\uff11"],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(Misconfigured, match="address"):

@@ -106,7 +106,10 @@ async def test_more_than_may_be_pending_waits_for_the_disk(outputs: OutputFiles)
         assert output.size_bytes - output.durable_bytes <= output_files.PENDING_BYTES
 
 
-@given(data=st.binary(max_size=200), chunks=st.lists(st.tuples(st.integers(0, 200), st.integers(1, 60)), max_size=30))
+@given(
+    data=st.binary(max_size=200),
+    chunks=st.lists(st.tuples(st.integers(0, 200), st.integers(1, 60)), max_size=30),
+)
 def test_any_repetition_of_chunks_gives_the_bytes_once(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, chunks: list[tuple[int, int]]
 ) -> None:
