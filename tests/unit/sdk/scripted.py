@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status.rpc_status import to_status  # type: ignore[import-not-found]  # its stubs know only _async
+from grpc_status.rpc_status import to_status
 
 from interlock.v1 import identity_service_pb2, identity_service_pb2_grpc, run_service_pb2_grpc
 from interlock.v1.run_pb2 import RUN_STATE_FINISHED, RUN_STATE_PERFORMING, Run
