@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +82,9 @@ class ScriptedControlPlane(runner_service_pb2_grpc.RunnerServiceServicer):
             self._server = None
 
     def assign(self, job: rpc.Job, number: int = 1) -> Assigned:
-        ref = rpc.AssignmentRef(run_id=f"run_{number}", assignment_id=f"asg_{number}", fencing_token=number)
+        # Containers are named after their runs, and those of an earlier test may not be gone yet.
+        suffix = f"{secrets.token_hex(8)}{number}"
+        ref = rpc.AssignmentRef(run_id=f"run_{suffix}", assignment_id=f"asg_{suffix}", fencing_token=number)
         assigned = self.assigned[ref.assignment_id] = Assigned(ref, job)
         self.send(rpc.ConnectResponse(assignment=rpc.Assignment(assignment=ref, job=job)))
         return assigned

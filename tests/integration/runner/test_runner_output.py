@@ -85,7 +85,7 @@ async def test_a_command_knows_its_run(
     await control_plane.ended(run)
     assert {
         "INTERLOCK_CREATOR=ada",
-        "INTERLOCK_RUN_ID=run_1",
+        f"INTERLOCK_RUN_ID={run.ref.run_id}",
         "INTERLOCK_RUN_TYPE=task",
         "INTERLOCK_STACK_ID=network",
         "INTERLOCK_STACK_NAME=Network",
