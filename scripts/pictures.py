@@ -34,6 +34,9 @@ PICTURED = re.compile(
 COLUMNS, LINES = 110, 50
 READY_WITHIN_S = 60.0
 READY = "Ctrl-C here ends all"
+# The end of the demo, which has pages.
+SUMMARY = "\x1b[1mSummary"
+TERMINAL = {"TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
 
 # What a terminal does besides showing text: the cursor, erased lines, modes. Colours stay.
 _CONTROL = re.compile(r"\x1b\[[?0-9;]*[A-Zac-ln-z]|\x1b\][^\x07]*\x07|\x1b[=>]")
@@ -52,7 +55,7 @@ class Scene:
 
 def main() -> int:
     PICTURES.mkdir(exist_ok=True)
-    started, *scenes = [
+    demo, started, *scenes = [
         Scene(match["name"], list(commands_in(match["commands"])))
         for match in PICTURED.finditer((ROOT / "README.md").read_text())
     ]
@@ -61,8 +64,13 @@ def main() -> int:
         with system(started.commands[0], home) as shown:
             draw(started.name, prompted(started.commands[0]) + shown, home)
             for scene in scenes:
-                typed = (prompted(command) + output(command, home) for command in scene.commands)
+                typed = (
+                    prompted(command) + output(command, home, of_a_new_user(home))
+                    for command in scene.commands
+                )
                 draw(scene.name, "".join(typed), home)
+        shown = output(demo.commands[0], ROOT, os.environ | TERMINAL)
+        draw(demo.name, f"{prompted(demo.commands[0])}…\n{shown[shown.rindex(SUMMARY) :]}", home)
     return 0
 
 
@@ -89,7 +97,7 @@ def system(command: str, home: Path) -> Iterator[str]:
     with log.open("wb") as file:
         process = subprocess.Popen(
             ["bash", "-c", f"exec {command}"],
-            env=environment(home),
+            env=of_a_new_user(home),
             cwd=home,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -107,12 +115,12 @@ def system(command: str, home: Path) -> Iterator[str]:
         process.wait()
 
 
-def output(command: str, home: Path) -> str:
+def output(command: str, folder: Path, environ: Mapping[str, str]) -> str:
     """All that the command shows on a terminal."""
     mine, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     with subprocess.Popen(
-        ["bash", "-c", command], env=environment(home), cwd=home, stdin=its, stdout=its, stderr=its
+        ["bash", "-c", command], env=environ, cwd=folder, stdin=its, stdout=its, stderr=its
     ):
         os.close(its)
         shown = b""
@@ -123,10 +131,10 @@ def output(command: str, home: Path) -> str:
     return shown.decode(errors="replace")
 
 
-def environment(home: Path) -> Mapping[str, str]:
-    """A user who has nothing of Interlock yet."""
+def of_a_new_user(home: Path) -> Mapping[str, str]:
+    """The environment of one who has nothing of Interlock yet."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("INTERLOCK_", "XDG_"))}
-    return kept | {"HOME": str(home), "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
+    return kept | TERMINAL | {"HOME": str(home)}
 
 
 def draw(name: str, shown: str, home: Path) -> None:
