@@ -86,10 +86,10 @@ class Reach:
 
 def give_up(connection: sa.Connection, run: sa.Row[Any], why: str) -> None:
     """What becomes of a run before its gate whose runner does not have it any more."""
-    if RunState(run.state) is RunState.READY and not _is_accepted(connection, run):
-        moves.give_back(connection, run, why)
-    elif run.stop_requested:
+    if run.stop_requested:
         moves.end(connection, run, RunState.STOPPED, f"stopped; {why}")
+    elif RunState(run.state) is RunState.READY and not _is_accepted(connection, run):
+        moves.give_back(connection, run, why)
     else:
         moves.end(
             connection,
