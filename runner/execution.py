@@ -153,6 +153,7 @@ class Execution:
             spool=self.report.spool,
             store=self.store,
             on_event=self._note,
+            is_whole=self._is_whole,
             preamble=preamble,
         )
         return self._following
@@ -169,6 +170,12 @@ class Execution:
             case PhaseEnded(phase, exit_code):
                 self._phase_codes[phase] = exit_code
         self.report.change()
+
+    def _is_whole(self) -> bool:
+        """Whether the script's last mark came by."""
+        if self.job.hooks.after_run:
+            return Phase.FINISHING in self._phase_codes
+        return Phase.PERFORMING in self._phase_codes or self._phase_codes.get(Phase.INITIALIZING, 0) != 0
 
     async def _first_of(self, event: asyncio.Event, within_s: float | None = None) -> bool:
         """Waits for the event or the container's end. False when neither came in time."""
