@@ -129,7 +129,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     scheduler = Scheduler(db, connections, JobBuilder(sealer), sealer, notices)
     notices.wake_scheduler = scheduler.wake
     connections.on_change = notices.capacity_changed
-    reach = Reach(db, connections, notices, lease_s=settings.runner_lease_s)
+    reach = Reach(db, outputs, connections, notices, lease_s=settings.runner_lease_s)
     desks = Desks(db, outputs, connections, feeds, notices)
     runners = Runners(db, connections)
     authenticator, failures = Authenticator(db, tokens := Tokens(master)), FailureLimit()

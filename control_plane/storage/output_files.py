@@ -10,6 +10,8 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -37,6 +39,14 @@ class DiskStalled(errors.DiskFull):
 
 class OutputGap(Exception):
     """An append that neither continues the output nor repeats it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """What is on the disk of a run's output."""
+
+    size_bytes: int = 0
+    sha256: str = hashlib.sha256().hexdigest()
 
 
 class RunOutput:
@@ -125,6 +135,11 @@ class RunOutput:
         if self.on_durable is not None:
             self.on_durable()
 
+    @property
+    def is_settled(self) -> bool:
+        """Nothing of it waits for the disk, or is on its way there."""
+        return self.durable_bytes == self.size_bytes
+
     def close(self) -> None:
         if self._file is not None:
             os.close(self._file)
@@ -199,6 +214,13 @@ class OutputFiles:
         if output is not None:
             await self._settle(output, output.size_bytes)
 
+    async def stored(self, run_id: str) -> StoredOutput:
+        """What there is of an active run's output; what was appended is on the disk first, unless that is full."""
+        with suppress(errors.DiskFull):
+            await self.flush(run_id)
+        output = await self.open(run_id)
+        return StoredOutput(output.durable_bytes, output.durable_sha256)
+
     async def _settle(self, output: RunOutput, target: int) -> None:
         async with self._settled:
             while output.durable_bytes < target:
@@ -209,9 +231,10 @@ class OutputFiles:
                 await self._settled.wait()
 
     def release(self, run_id: str) -> None:
-        """Closes the file of a run that is over and flushed."""
-        output = self._open.pop(run_id, None)
-        if output is not None:
+        """Closes the file of a run that is over, unless a full disk still holds back some of it."""
+        output = self._open.get(run_id)
+        if output is not None and output.is_settled:
+            del self._open[run_id]
             output.close()
 
     def size_on_disk(self, run_id: str) -> int:
