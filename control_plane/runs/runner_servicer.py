@@ -92,6 +92,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             if self._connections.remove(runner):
                 log.info("runner.disconnected", runner_id=runner.runner_id, name=runner.name)
                 self._reach.lost(runner.runner_id)
+            await stream.close()
 
     async def FetchSource(
         self, request: rpc.FetchSourceRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -72,9 +72,13 @@ class RunnerStream:
             if reader.done():
                 reader.result()
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.close()
+
+    async def close(self) -> None:
+        """Ends its desks, those too that `welcome` opened for a runner which was gone before `serve`."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _reconcile(self, hello: rpc.Hello) -> Reconciled:
         outputs = self._desks.outputs
