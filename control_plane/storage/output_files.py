@@ -99,10 +99,13 @@ class RunOutput:
                 return start, data
         return None
 
+    def stored_from(self, offset: int, length: int) -> int:
+        """How many of `length` bytes from `offset` on are in the file."""
+        return max(0, min(length, self._written - offset))
+
     def read_stored(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset` of what is in the file. Blocks; may be called from any thread."""
-        stored = max(0, min(length, self._written - offset))
-        return b"" if self._file is None else os.pread(self._file, stored, offset)
+        """Up to `length` bytes from `offset` of what is in the file. Blocks; not for other threads, see `close`."""
+        return b"" if self._file is None else os.pread(self._file, self.stored_from(offset, length), offset)
 
     def write_pending(self, pending: list[bytes]) -> None:
         """Blocks. Puts `pending`, taken by `take_pending`, behind what is written, and waits for the disk."""
@@ -149,6 +152,9 @@ class RunOutput:
         while length > 0:
             piece = self.recent(offset)
             part = piece[1][offset - piece[0] :][:length] if piece else self.read_stored(offset, length)
+            if not part:
+                # Somebody cut the file off.
+                break
             parts.append(part)
             offset += len(part)
             length -= len(part)
@@ -252,7 +258,10 @@ class OutputFiles:
         piece = output.recent(offset)
         if piece is not None:
             return piece[1][offset - piece[0] :][:length]
-        return await asyncio.to_thread(output.read_stored, offset, length)
+        # Opened anew: before the thread reads, the run may be over, and its descriptor be another run's.
+        return await asyncio.to_thread(
+            _read_file, self.path(run_id), offset, output.stored_from(offset, length)
+        )
 
     async def serve(self) -> None:
         """Flushes until cancelled; then once more."""
