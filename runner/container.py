@@ -95,20 +95,26 @@ class RunContainer:
     async def stop(self, grace_s: float) -> None:
         """Returns when it has ended. One that is gone or was never made is no error."""
         await self._made()
-        if self._id is None:
-            return
-        container = self._id
-        try:
-            await self.once_engine_answers(partial(self._engine.stop, container, grace_s=grace_s))
-        except ContainerGone:
-            log.debug("container.already_gone", container=container)
+        while self._id is not None:
+            try:
+                await self.once_engine_answers(partial(self._engine.stop, self._id, grace_s=grace_s))
+                return
+            except ContainerGone:
+                return
+            except EngineRefused as error:
+                # Until it has ended it may do anything, so nobody may be told that it has.
+                log.error("container.not_stopped", container=self._id, error=error.message)
+                await asyncio.sleep(_RETRY_S)
 
     async def remove(self) -> None:
-        """Everything that was made for the assignment."""
+        """Everything that was made for the assignment. What the engine refuses is left to the next start's sweep."""
         await self._made()
         await self.let_go()
-        for each in await self.once_engine_answers(partial(self._engine.find, self._labels)):
-            await self.once_engine_answers(partial(self._engine.remove, each.id))
+        try:
+            for each in await self.once_engine_answers(partial(self._engine.find, self._labels)):
+                await self.once_engine_answers(partial(self._engine.remove, each.id))
+        except EngineRefused as error:
+            log.error("container.not_removed", labels=self._labels, error=error.message)
 
     async def _made(self) -> None:
         if self._making is not None:

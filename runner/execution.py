@@ -63,6 +63,12 @@ class Execution:
         """Set when only part of the output could be recovered after a restart."""
         return self._following.differs if self._following else None
 
+    @property
+    def has_ended(self) -> bool:
+        """The container has ended by itself."""
+        ending = self._ending
+        return ending is not None and ending.done() and not ending.cancelled() and ending.exception() is None
+
     async def begin(self) -> Result:
         """A new run. Returns how it ended, with all its output in the spool."""
         return await self._to_its_end(self._start)
