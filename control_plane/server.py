@@ -62,10 +62,9 @@ from control_plane.stacks.pinning import SourcePins
 from control_plane.stacks.rules import Stacks
 from control_plane.stacks.servicer import StackServicer
 from control_plane.stacks.upload import Uploads
-from control_plane.storage import installation
+from control_plane.storage import installation, shape
 from control_plane.storage.archives import ArchiveStore
 from control_plane.storage.database import Database
-from control_plane.storage.migrate import migrate
 from control_plane.storage.output_files import OutputFiles
 from interlock.v1 import (
     audit_service_pb2_grpc,
@@ -183,7 +182,7 @@ async def serve(settings: Config) -> None:
     """Serves until SIGTERM or SIGINT, then ends in order: nobody new, watchers and runners told, output flushed.
 
     Raises:
-        CannotStart, MasterKeyError, DatabaseTooNewError, PartBroke: with what to do.
+        CannotStart, MasterKeyError, CannotMigrateError, PartBroke: with what to do.
     """
     with _only_one(settings.data_dir):
         db = Database(settings.database_url)
@@ -202,7 +201,7 @@ async def serve(settings: Config) -> None:
 
 async def _migrate(db: Database) -> None:
     try:
-        await asyncio.to_thread(migrate, db.engine)
+        await asyncio.to_thread(shape.ensure, db.engine)
     except sa.exc.DatabaseError as error:
         raise listener.CannotStart(
             f"the database {db.engine.url} cannot be used ({error.orig}); is it the right one, and all there? "
