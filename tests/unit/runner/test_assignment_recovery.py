@@ -68,7 +68,8 @@ async def test_a_run_that_passed_its_gate_is_waited_for_however_slow_its_replay_
 ) -> None:
     run = _recovered(engine, tmp_path, Stage.GATE_PASSED)
     executing = asyncio.create_task(run.execute())
-    await engine.attached.wait()
+    async with asyncio.timeout(5):
+        await engine.attached.wait()
     await asyncio.sleep(0.3)
     assert not engine.stopped.is_set()
     assert run.report.result is None
