@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from interlock.v1.runner_service_pb2 import AssignmentRef, Job
-from runner import environment, images, job_source, labels, mounts, script
+from runner import environment, images, job_source, labels, script
 from runner.container import RunContainer
 from runner.engine import OutputStream
 from runner.errors import RunnerError
@@ -76,7 +76,6 @@ class Preparation:
 
     async def _container(self, end_line: str, preamble: Preamble) -> OutputStream:
         engine = self.workshop.engine
-        mounts.check(self.job.container.mounts)
         policy = environment.pull_policy(self.job)
         await images.ensure_image(engine, self.job.image, policy, preamble.say)
         spec = environment.spec_of(
