@@ -17,7 +17,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from scripts.demo import screen
+from scripts.demo import wording
 from scripts.demo.step import Outcome, Step
 
 
@@ -53,19 +53,19 @@ class RichScreen:
 
     def begin(self, step: Step, number: int, total: int) -> None:
         self._progress.update(self._bar, completed=number - 1, total=total, description=step.title)
-        prompt, _, command = screen.typed(step).partition(" ")
+        prompt, _, command = wording.typed(step).partition(" ")
         self._console.print()
         self._console.print(Text(step.title, "bold"))
         self._console.print(Text.assemble("  ", (prompt, "green"), " ", (command, "cyan")), soft_wrap=True)
 
     def line(self, text: str) -> None:
-        shown = Text.from_ansi(screen.readable(text))
+        shown = Text.from_ansi(wording.readable(text))
         shown.style = "dim"
         self._console.print(Text("  │ ", "blue").append_text(shown), soft_wrap=True)
 
     def verdict(self, outcome: Outcome) -> None:
         style = "bold green" if outcome.is_as_expected else "bold red"
-        text = Text.assemble("  ", (screen.verdict(outcome), style), (f" ({outcome.took_s:.1f} s)", "dim"))
+        text = Text.assemble("  ", (wording.verdict(outcome), style), (f" ({outcome.took_s:.1f} s)", "dim"))
         self._console.print(text)
 
     def summary(self, outcomes: Sequence[Outcome]) -> None:
@@ -85,7 +85,7 @@ class RichScreen:
         self._console.print(table)
         well = all(outcome.is_as_expected for outcome in outcomes)
         self._console.print()
-        self._console.print(Text(screen.total(outcomes), "bold green" if well else "bold red"))
+        self._console.print(Text(wording.total(outcomes), "bold green" if well else "bold red"))
 
     def say(self, sentence: str) -> None:
         self._console.print(Text(sentence))

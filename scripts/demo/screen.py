@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from scripts.demo import wording
 from scripts.demo.step import Outcome, Step, without_colours
 
 
@@ -43,50 +44,20 @@ class PlainScreen:
         self.say(f"\n== {title}")
 
     def begin(self, step: Step, number: int, total: int) -> None:
-        self.say(f"\n[{number}/{total}] {step.title}\n    {typed(step)}")
+        self.say(f"\n[{number}/{total}] {step.title}\n    {wording.typed(step)}")
 
     def line(self, text: str) -> None:
-        self.say(f"    | {readable(without_colours(text))}".rstrip())
+        self.say(f"    | {wording.readable(without_colours(text))}".rstrip())
 
     def verdict(self, outcome: Outcome) -> None:
-        self.say(f"    {verdict(outcome)} ({outcome.took_s:.1f} s)")
+        self.say(f"    {wording.verdict(outcome)} ({outcome.took_s:.1f} s)")
 
     def summary(self, outcomes: Sequence[Outcome]) -> None:
         self.say("\n== Summary")
         for number, outcome in enumerate(outcomes, 1):
             mark = "ok" if outcome.is_as_expected else "FAILED"
             self.say(f"{number:>3}  {mark:<6}  {outcome.took_s:>5.1f} s  {outcome.step.title}")
-        self.say(f"\n{total(outcomes)}")
+        self.say(f"\n{wording.total(outcomes)}")
 
     def say(self, sentence: str) -> None:
         print(sentence, flush=True)
-
-
-def typed(step: Step) -> str:
-    """The prompt and what is typed at it."""
-    if step.interrupts:
-        return f"{step.who}$ ^C   (in the terminal of: {step.command})"
-    if step.continues:
-        return f"{step.who}$ (goes on) {step.command}"
-    if step.keeps:
-        return f"{step.who}$ {step.keeps.upper()}=$({step.command})"
-    return f"{step.who}$ {step.command}{' &' if step.until else ''}"
-
-
-def verdict(outcome: Outcome) -> str:
-    if outcome.is_as_expected:
-        return f"✓ {outcome.step.expected}"
-    return f"✗ expected: {outcome.step.expected}; but {'; '.join(outcome.problems)}"
-
-
-def total(outcomes: Sequence[Outcome]) -> str:
-    well = sum(outcome.is_as_expected for outcome in outcomes)
-    took_s = sum(outcome.took_s for outcome in outcomes)
-    if well == len(outcomes):
-        return f"All {well} steps came out as said, in {took_s:.0f} s."
-    return f"{len(outcomes) - well} of {len(outcomes)} steps did not come out as said."
-
-
-def readable(text: str) -> str:
-    """Columns instead of tabs, and nothing that would move the cursor."""
-    return "".join(each for each in text.replace("\t", "  ") if each.isprintable() or each == "\x1b")

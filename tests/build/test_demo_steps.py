@@ -8,8 +8,9 @@ import pytest
 
 from scripts.demo import player
 from scripts.demo.player import SYSTEM, Player
-from scripts.demo.screen import PlainScreen, verdict
+from scripts.demo.screen import PlainScreen
 from scripts.demo.step import Chapter, Outcome, Step
+from scripts.demo.wording import verdict
 
 NOTES = {"address": "127.0.0.1:1", "admin": "key_x.secret"}
 
