@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.errors import MountRefused
 
-# Where container engines listen and keep what they hold.
+# Where container engines listen, those of single users too, and keep what they hold.
 _OF_THE_ENGINE = (
     "/proc",
     "/run/containerd",
@@ -17,6 +17,7 @@ _OF_THE_ENGINE = (
     "/run/docker",
     "/run/docker.sock",
     "/run/podman",
+    "/run/user",
     "/var/lib/containerd",
     "/var/lib/containers",
     "/var/lib/docker",

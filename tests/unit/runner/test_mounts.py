@@ -14,7 +14,17 @@ def test_a_folder_may_be_mounted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["/", "/run", "/var/lib", "/var/lib/docker", "/var/lib/docker/volumes", "/proc/1/root"]
+    "target",
+    [
+        "/",
+        "/run",
+        "/run/user",
+        "/run/user/1000",
+        "/var/lib",
+        "/var/lib/docker",
+        "/var/lib/docker/volumes",
+        "/proc/1/root",
+    ],
 )
 def test_a_link_to_what_belongs_to_the_engine_is_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "innocent").symlink_to(target)
