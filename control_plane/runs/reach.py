@@ -67,9 +67,7 @@ class Reach:
         since_us = clock.now_us()
         self.found(runner_id)
         loop = asyncio.get_running_loop()
-        self._leases[runner_id] = loop.call_later(
-            self._lease_s, self._work.put_nowait, lambda: self._expire(runner_id)
-        )
+        self._leases[runner_id] = loop.call_later(self._lease_s, self._ran_down, runner_id)
         self._work.put_nowait(lambda: self._mark_unreachable(runner_id, since_us))
 
     def found(self, runner_id: str) -> None:
@@ -77,16 +75,20 @@ class Reach:
         if lease := self._leases.pop(runner_id, None):
             lease.cancel()
 
+    def _ran_down(self, runner_id: str) -> None:
+        del self._leases[runner_id]
+        self._work.put_nowait(lambda: self._expire(runner_id))
+
     async def _mark_unreachable(self, runner_id: str, since_us: int) -> None:
         if self._connections.of_runner(runner_id) is None:
             self._notify(await self._db.write(lambda tx: _mark(tx, runner_id, since_us)))
 
     async def _expire(self, runner_id: str) -> None:
-        self._leases.pop(runner_id, None)
         active = await self._db.read(lambda tx: store.active_of_runner(tx, runner_id))
         lost = [run.id for run in active if RunState(run.state) is not RunState.PERFORMING]
         stored = {run_id: await self._outputs.stored(run_id) for run_id in lost}
-        if self._connections.of_runner(runner_id) is None:
+        # It may be back, or have been back: then another lease runs.
+        if self._connections.of_runner(runner_id) is None and runner_id not in self._leases:
             ended = await self._db.write(lambda tx: _end_lease(tx, runner_id, stored))
             for run in ended:
                 self._outputs.release(run.id)
