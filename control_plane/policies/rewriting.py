@@ -28,7 +28,8 @@ RESERVED_PREFIX = "interlock_"
 # "@" is in no policy's id, so these stand only where `rewrite` put them.
 _POLICY = "@interlock:policy@"
 _REVISION = "@interlock:revision@"
-_LINES = re.compile(r"^# interlock_lines (\{.*\})$", re.MULTILINE)
+# As the last line: the same comment anywhere else is the author's.
+_LINES = re.compile(r"^# interlock_lines (\{.*\})\n\Z", re.MULTILINE)
 
 # v0 built-ins that v1 dropped, and what does the same. lib/v0.rego has the rest.
 _RENAMED_BUILTINS = {"re_match": "regex.match", "net.cidr_overlap": "net.cidr_contains"} | {
@@ -78,10 +79,10 @@ def render(template: str, policy_id: str, revision: int) -> str:
 
 def author_line(rendered: str, line: int) -> int:
     """The author's line for a line of a rendered module."""
-    comments = _LINES.findall(rendered)
-    if not comments:
+    comment = _LINES.search(rendered)
+    if comment is None:
         return line
-    lines = {int(there): here for there, here in json.loads(comments[-1]).items()}
+    lines = {int(there): here for there, here in json.loads(comment[1]).items()}
     return max(((there, here) for there, here in lines.items() if there <= line), default=(0, line))[1]
 
 

@@ -66,8 +66,8 @@ def find_opa(environment: Mapping[str, str] = os.environ) -> Path:
     if os.access(_CACHED, os.X_OK):
         return _CACHED
     raise OpaNotFoundError(
-        "no `opa` found: put OPA 1.x on PATH, name it in INTERLOCK_OPA, "
-        "or name a running server in INTERLOCK_OPA_URL"
+        "no `opa` found: put OPA 1.x on PATH or name it in INTERLOCK_OPA; "
+        "beside INTERLOCK_OPA_URL, too, since uploads are checked with it"
     )
 
 
