@@ -107,15 +107,19 @@ class Scheduler:
             room = max((room for room in rooms if room.pool_id == row.pool_id), key=lambda room: room.free)
             if room.free == 0:
                 continue
-            fence = store.take_slot(connection, row.stack_id, row.run_id)
+            # The run before the slot, as everybody who holds both: nobody waits in a circle, and whoever has just
+            # discarded it is seen (on SQLite nobody else writes meanwhile).
+            run = store.find_to_move(connection, row.run_id)
+            if run is None or RunState(run.state) is not RunState.QUEUED:
+                continue
+            fence = store.take_slot(connection, run.stack_id, run.id)
             if fence is None:
                 continue
-            claims.append(self._assign(connection, row.run_id, fence, room))
+            claims.append(self._assign(connection, run, fence, room))
             room.free -= 1
         return claims
 
-    def _assign(self, connection: sa.Connection, run_id: str, fence: int, room: _Room) -> _Claim:
-        run = _found(connection, run_id)
+    def _assign(self, connection: sa.Connection, run: sa.Row[Any], fence: int, room: _Room) -> _Claim:
         moves.advance(
             connection,
             run,
@@ -125,11 +129,11 @@ class Scheduler:
             runner_id=room.runner_id,
             pool_id=room.pool_id,
         )
-        run = _found(connection, run_id)
+        run = _moved(connection, run.id)
         try:
             job = self._jobs.build(connection, run)
         except (MasterKeyError, errors.DomainError) as error:
-            log.error("run.job_failed", run_id=run_id, error=str(error))
+            log.error("run.job_failed", run_id=run.id, error=str(error))
             moves.end(
                 connection,
                 run,
@@ -137,7 +141,7 @@ class Scheduler:
                 f"its job could not be made: {error}",
                 failure=run_pb2.RUN_FAILURE_PREPARATION,
             )
-            return _Claim(run_id, run.stack_id, room.runner_id, None)
+            return _Claim(run.id, run.stack_id, room.runner_id, None)
         ref = assignments.insert(
             connection,
             run,
@@ -148,8 +152,8 @@ class Scheduler:
             job=job,
             sealer=self._sealer,
         )
-        store.update(connection, run_id, assignment_id=ref.assignment_id)
-        return _Claim(run_id, run.stack_id, room.runner_id, rpc.Assignment(assignment=ref, job=job))
+        store.update(connection, run.id, assignment_id=ref.assignment_id)
+        return _Claim(run.id, run.stack_id, room.runner_id, rpc.Assignment(assignment=ref, job=job))
 
     def _send(self, claim: _Claim, assignment: rpc.Assignment) -> bool:
         """False where the runner takes no more work."""
@@ -173,8 +177,9 @@ class Scheduler:
             self._notices.queue_changed(claim.stack_id)
 
 
-def _found(connection: sa.Connection, run_id: str) -> sa.Row[Any]:
-    run = store.find_to_move(connection, run_id)
+def _moved(connection: sa.Connection, run_id: str) -> sa.Row[Any]:
+    """The row of a run that this transaction has moved."""
+    run = store.find(connection, run_id)
     if run is None:
         raise moves.SlotLost(f"{run_id} was queued and has no row")
     return run
