@@ -48,6 +48,7 @@ async def test_a_run_waits_while_the_engine_is_away_says_why_and_starts_by_itsel
     assert (seen.state, seen.output) == ("FINISHED", b"performed\n")
 
 
+@pytest.mark.slow
 async def test_a_performing_task_whose_engine_is_cut_off_again_and_again_loses_no_byte(
     house: House, line: EngineLine, client: Client, test_image: str, docker_client: docker.DockerClient
 ) -> None:
