@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -19,10 +19,9 @@ class Windows:
     """Values by figure's name, one per window, with the noise in each.
 
     Noise is the part of the machine's CPU time that went to others than this process and its descendants, or was
-    stolen by the host. `also_ours` gives CPU seconds of further processes that belong to the measurement.
+    stolen by the host. The engine's part counts as noise too; it is the same in every window.
     """
 
-    also_ours: Callable[[], float] = lambda: 0.0
     values: list[Mapping[str, float]] = field(default_factory=list)
     noise: list[float] = field(default_factory=list)
 
@@ -30,9 +29,9 @@ class Windows:
     async def window(self) -> AsyncIterator[dict[str, float]]:
         """Fill in the values."""
         values: dict[str, float] = {}
-        began, others = time.monotonic(), self._others_s()
+        began, others = time.monotonic(), _others_s()
         yield values
-        self.noise.append(max(0.0, self._others_s() - others) / (time.monotonic() - began))
+        self.noise.append(max(0.0, _others_s() - others) / (time.monotonic() - began))
         self.values.append(values)
 
     def figures(self) -> list[Figure]:
@@ -44,5 +43,6 @@ class Windows:
             for name in self.values[0]
         ]
 
-    def _others_s(self) -> float:
-        return processes.machine_busy_s() - processes.family_cpu_s(os.getpid()) - self.also_ours()
+
+def _others_s() -> float:
+    return processes.machine_busy_s() - processes.family_cpu_s(os.getpid())
