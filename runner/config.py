@@ -67,7 +67,7 @@ def _address(environ: Mapping[str, str]) -> str:
     if not address:
         raise ConfigInvalid("INTERLOCK_ADDRESS is not set: give the control plane's host:port")
     if not address.startswith("unix:") and not address.rpartition(":")[2].isdecimal():
-        raise ConfigInvalid(f"INTERLOCK_ADDRESS is {address!r}: it needs a port, as in example.com:7443")
+        raise ConfigInvalid(f"INTERLOCK_ADDRESS is {address!r}: it needs a port, as in example.com:7420")
     return address
 
 

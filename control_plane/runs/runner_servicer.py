@@ -20,6 +20,7 @@ from control_plane.runs.desk import Desks
 from control_plane.runs.errors import FencedOut, ProtocolVersion, ShuttingDown
 from control_plane.runs.reach import Reach
 from control_plane.runs.runner_stream import RunnerStream
+from control_plane.stacks.errors import SourceUnavailable
 from control_plane.storage.archives import ArchiveStore
 from control_plane.storage.database import Database
 from interlock.v1 import runner_service_pb2 as rpc
@@ -108,9 +109,13 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         self, request: rpc.FetchSourceRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[rpc.FetchSourceResponse]:
         token = await self._admission.authenticate(_bearer(context))
-        sha256 = await self._db.read(lambda tx: _source_of(tx, request.assignment, token.pool_id))
-        async for chunk in self._archives.chunks(sha256):
-            yield rpc.FetchSourceResponse(chunk=chunk)
+        run = await self._db.read(lambda tx: _run_of(tx, request.assignment, token.pool_id))
+        try:
+            async for chunk in self._archives.chunks(run.source_sha256):
+                yield rpc.FetchSourceResponse(chunk=chunk)
+        except FileNotFoundError as error:
+            cause = f"the archive {run.source_sha256} is gone from the server's data folder; push it again"
+            raise SourceUnavailable(run.stack_id, cause) from error
 
     async def _admit(self, requests: AsyncIterator[rpc.ConnectRequest]) -> rpc.Hello:
         if self._is_closing:
@@ -153,8 +158,8 @@ def _bearer(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     raise BadCredentials("pool token")
 
 
-def _source_of(connection: sa.Connection, ref: rpc.AssignmentRef, pool_id: str) -> str:
+def _run_of(connection: sa.Connection, ref: rpc.AssignmentRef, pool_id: str) -> sa.Row[Any]:
     run = store.find(connection, ref.run_id)
     if run is None or run.pool_id != pool_id:
         raise FencedOut(ref.run_id, ref.assignment_id)
-    return str(assignments.current(connection, ref, run.runner_id).source_sha256)
+    return assignments.current(connection, ref, run.runner_id)

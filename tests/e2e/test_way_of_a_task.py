@@ -182,6 +182,18 @@ async def test_an_uploaded_source_is_the_workspace(client: Client, test_image: s
     assert (seen.state, seen.output) == ("FINISHED", b"from the archive\n")
 
 
+async def test_an_archive_that_is_gone_from_the_server_is_named_in_the_runs_failure(
+    house: House, client: Client, test_image: str, tmp_path: Path
+) -> None:
+    (tmp_path / "main.txt").write_text(test_image)
+    stack = await new_stack(client, test_image)
+    pushed = await client.stacks.push(stack.id, tmp_path)
+    (house.data_dir / "sources" / pushed.source.archive.sha256).unlink()
+    seen = await run_task(client, stack.id, "true")
+    assert (seen.state, seen.run.failure) == ("FAILED", types.RunFailure.RUN_FAILURE_PREPARATION)
+    assert "push it again" in seen.run.state_reason
+
+
 async def test_a_git_source_is_checked_out_at_the_commit_of_the_tasks_creation(
     client: Client, test_image: str, tmp_path: Path
 ) -> None:
