@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 _BLOCK = b"x" * 4096
 
 
@@ -41,10 +43,13 @@ class SmallDisk:
 
 @contextlib.contextmanager
 def mounted(folder: Path, *, mib: int = 16, files: int = 400) -> Iterator[SmallDisk]:
-    """Mounts a disk of its own on a folder."""
+    """Mounts a disk of its own on a folder. Skips the test where that is not allowed."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     options = f"size={mib}m,nr_inodes={files},mode=0700"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "interlock-test", str(folder)], check=True)
+    command = ["mount", "-t", "tmpfs", "-o", options, "interlock-test", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
     try:
         yield SmallDisk(folder)
     finally:
