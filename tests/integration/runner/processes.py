@@ -75,9 +75,17 @@ class RunnerProcess:
         return [line for line in self.log() if line["event"] == event]
 
     def containers(self, client: docker.DockerClient) -> list[Container]:
+        """Those of runs."""
+        return [each for each in self.all_containers(client) if not labels.is_waiting_name(each.name or "")]
+
+    def warm(self, client: docker.DockerClient) -> list[Container]:
+        """Those that wait for a run."""
+        return [each for each in self.all_containers(client) if labels.is_waiting_name(each.name or "")]
+
+    def all_containers(self, client: docker.DockerClient) -> list[Container]:
         """All that it has made and not removed."""
         runner_id = (self.folder / "runner-id").read_text().strip()
         found: list[Container] = client.containers.list(
-            all=True, filters={"label": f"{labels.RUNNER}={runner_id}"}
+            all=True, ignore_removed=True, filters={"label": f"{labels.RUNNER}={runner_id}"}
         )
         return found
