@@ -8,8 +8,8 @@ from runner.journal import Entry
 
 
 def belongs_to(container: FoundContainer, entry: Entry) -> bool:
-    """A container that was made for a run has its labels. A warm one, whose labels cannot change any more, gets the
-    run's name first and is then written into the journal, so one of the two tells at any moment."""
+    """A container that was made for a run has its labels, and those of a warm one cannot change any more: it is written
+    into the run's journal and gets the run's name, in any order, and both before it gets a script."""
     if labels.ASSIGNMENT in container.labels:
         return container.labels[labels.ASSIGNMENT] == entry.assignment_id
     return container.id == entry.container_id or container.name == labels.name_of_run(

@@ -62,36 +62,34 @@ class RunContainer:
         """What it was before it was this run's, unless it was made for it."""
         return self._warm
 
-    async def make(self, spec: ContainerSpec, warm: WarmContainer | None = None) -> OutputStream:
-        """Takes the warm one; without, or if it has died, creates, attaches and starts one, as it does instead of a
-        warm one that was taken before. Cancelled, it still runs to its end, so that `remove` finds what there is.
+    def take(self, warm: WarmContainer) -> OutputStream:
+        """It is this run's from now on. To be claimed before it gets its script."""
+        self._warm, self._id = warm, warm.id
+        self._end_line, self._input = warm.end_line, warm.stdin
+        return warm.output
+
+    async def claim(self, name: str) -> None:
+        """Gives a warm one its run's name; another has it."""
+        if self._warm is not None:
+            await self._engine.rename(self._warm.id, name)
+
+    async def make(self, spec: ContainerSpec) -> OutputStream:
+        """Creates, attaches and starts one, also instead of a warm one that was taken and has died.
+
+        Cancelled, it still runs to its end, so that `remove` finds what there is.
         """
-        self._making = asyncio.create_task(self._make(spec, warm), name=f"make {spec.name}")
+        self._making = asyncio.create_task(self._make(spec), name=f"make {spec.name}")
         return await asyncio.shield(self._making)
 
-    async def _make(self, spec: ContainerSpec, warm: WarmContainer | None) -> OutputStream:
+    async def _make(self, spec: ContainerSpec) -> OutputStream:
         if self._warm is not None:
             await self._give_up(self._warm)
-        if warm is not None:
-            if await self._take(warm, spec.name):
-                return warm.output
-            await self._give_up(warm)
         self._id, self._end_line = await self._engine.create(spec), spec.end_line
         output, self._input = await asyncio.gather(
             self._engine.attach_output(self._id), self._engine.attach_input(self._id)
         )
         await self._engine.start(self._id)
         return output
-
-    async def _take(self, warm: WarmContainer, name: str) -> bool:
-        self._warm, self._id, self._end_line = warm, warm.id, warm.end_line
-        try:
-            await self._engine.rename(warm.id, name)
-        except (ContainerGone, EngineRefused) as error:
-            log.warning("warm.not_taken", container=warm.id, error=error.message)
-            return False
-        self._input = warm.stdin
-        return warm.is_alive
 
     async def _give_up(self, warm: WarmContainer) -> None:
         log.warning("warm.given_up", container=warm.id, run_id=self._entry.run_id)

@@ -9,7 +9,7 @@ from interlock.v1.runner_service_pb2 import AssignmentRef, Job
 from runner import environment, images, job_source, labels, mounts, script
 from runner.container import RunContainer
 from runner.engine import ContainerSpec, OutputStream
-from runner.errors import ContainerGone, RunnerError
+from runner.errors import ContainerGone, EngineRefused, RunnerError
 from runner.groups import first_of
 from runner.masking import Masker
 from runner.page import Page
@@ -59,6 +59,10 @@ class Preparation:
                 await self._equipped(files, mounted_files, preamble)
         return Prepared(output, masker.result(), preamble.text, text)
 
+    @property
+    def _name(self) -> str:
+        return labels.name_of_run(self.assignment.run_id, self.assignment.fencing_token)
+
     async def _accept(self) -> None:
         await self.page.accept()
         self.report.accepted = True
@@ -78,8 +82,9 @@ class Preparation:
         policy = environment.pull_policy(self.job)
         image_id = await images.ensure_image(engine, self.job.image, policy, preamble.say)
         spec = self._spec()
-        # Nothing is awaited between the two: whoever cancels this finds what was taken in `container`.
-        return await self.container.make(spec, warm.take(spec, image_id))
+        if (waiting := warm.take(spec, image_id)) is not None:
+            return self.container.take(waiting)
+        return await self.container.make(spec)
 
     def _script(self) -> bytes:
         return environment.script_of(self.job, self.assignment).render(
@@ -93,9 +98,11 @@ class Preparation:
         warm = self.container.warm
         try:
             await asyncio.gather(
-                self.page.start(self.container.id, preamble.text), self._put(files, mounted_files)
+                self.page.start(self.container.id, preamble.text),
+                self.container.claim(self._name),
+                self._put(files, mounted_files),
             )
-        except ContainerGone:
+        except (ContainerGone, EngineRefused):
             if warm is None:
                 raise
             return False
@@ -111,7 +118,7 @@ class Preparation:
     def _spec(self) -> ContainerSpec:
         return environment.spec_of(
             self.job,
-            name=labels.name_of_run(self.assignment.run_id, self.assignment.fencing_token),
+            name=self._name,
             end_line=script.new_end_line(),
             labels=labels.of_run(
                 runner_id=self.workshop.runner_id,

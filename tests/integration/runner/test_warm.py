@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 
 import docker
+import pytest
 from docker.models.containers import Container
 
 from interlock.v1 import runner_service_pb2 as rpc
@@ -261,3 +263,50 @@ async def test_pull_policies_do_not_matter_to_what_waits(
     await control_plane.until(lambda: b"HALF" in run.output)
     assert (await container_of(docker_client, run)).id == waiting.id
     await control_plane.ended(run)
+
+
+def _renamed(client: docker.DockerClient, name: str) -> threading.Thread:
+    """Joined when the engine has given a container this name."""
+    events = client.events(decode=True, filters={"type": "container", "event": "rename"})
+
+    def listen() -> None:
+        for event in events:
+            if event["Actor"]["Attributes"]["name"] == name:
+                break
+        events.close()
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    return listener
+
+
+@pytest.mark.parametrize("moment", ["assigned", "renamed", "at its gate"])
+async def test_a_runner_killed_around_the_taking_performs_at_most_once_and_leaves_nothing(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
+    moment: str,
+) -> None:
+    runner = await warm_runner(control_plane, start_runner, job("true"), docker_client)
+    control_plane.answer_gates = False
+    renamed = _renamed(docker_client, labels.name_of_run("run_1", 1))
+    run = control_plane.assign(job("echo performed"))
+    match moment:
+        case "assigned":
+            await control_plane.until(lambda: bool(run.said))
+        case "renamed":
+            await asyncio.to_thread(renamed.join, 30)
+        case _:
+            await control_plane.until(lambda: "gate" in run.said)
+    runner.kill()
+    control_plane.answer_gates = True
+    runner.start()
+    result = await control_plane.ended(run)
+    if moment == "at its gate":
+        assert (result.outcome, run.text) == (rpc.RUN_OUTCOME_EXITED, "performed\n")
+    assert run.text in {"", "performed\n"}
+    assert (result.outcome == rpc.RUN_OUTCOME_EXITED) == (run.text != "")
+    await runner.drained()
+    assert runner.all_containers(docker_client) == []
+    assert list((runner.folder / "assignments").iterdir()) == []
