@@ -11,7 +11,7 @@ import structlog
 
 from control_plane import config, listener, server
 from control_plane.keys import MasterKeyError
-from control_plane.storage.migrate import DatabaseTooNewError
+from control_plane.storage.shape import CannotMigrateError
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     except (
         config.ConfigError,
         MasterKeyError,
-        DatabaseTooNewError,
+        CannotMigrateError,
         listener.CannotStart,
         server.PartBroke,
     ) as error:

@@ -11,14 +11,8 @@ from typing import NewType
 
 RunId = NewType("RunId", str)
 StackId = NewType("StackId", str)
-PolicyId = NewType("PolicyId", str)
-KeyId = NewType("KeyId", str)
 PoolId = NewType("PoolId", str)
-PoolTokenId = NewType("PoolTokenId", str)
-RunnerId = NewType("RunnerId", str)
-AssignmentId = NewType("AssignmentId", str)
 DecisionId = NewType("DecisionId", str)
-EventId = NewType("EventId", str)
 
 # Crockford's base 32, as in https://github.com/ulid/spec, in lower case; from the alphabet of b32hexencode.
 _CROCKFORD = str.maketrans("0123456789ABCDEFGHIJKLMNOPQRSTUV", "0123456789abcdefghjkmnpqrstvwxyz")

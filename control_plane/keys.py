@@ -59,6 +59,11 @@ class MasterKey:
             raise MasterKeyError(f"{path} has mode {mode:04o}: others may read it; run `chmod 600 {path}`")
         return cls.from_hex(path.read_text())
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells keys apart and nothing else about them."""
+        return self.derive("fingerprint").hex()
+
     def derive(self, purpose: str) -> bytes:
         """32 bytes that belong to this purpose alone (HKDF-SHA256, RFC 5869)."""
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"interlock/{purpose}".encode()).derive(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import sqlalchemy as sa
 import structlog
 
 from control_plane import listener
@@ -61,9 +62,9 @@ from control_plane.stacks.pinning import SourcePins
 from control_plane.stacks.rules import Stacks
 from control_plane.stacks.servicer import StackServicer
 from control_plane.stacks.upload import Uploads
+from control_plane.storage import installation, shape
 from control_plane.storage.archives import ArchiveStore
 from control_plane.storage.database import Database
-from control_plane.storage.migrate import migrate
 from control_plane.storage.output_files import OutputFiles
 from interlock.v1 import (
     audit_service_pb2_grpc,
@@ -129,7 +130,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     scheduler = Scheduler(db, connections, JobBuilder(sealer), sealer, notices)
     notices.wake_scheduler = scheduler.wake
     connections.on_change = notices.capacity_changed
-    reach = Reach(db, connections, notices, lease_s=settings.runner_lease_s)
+    reach = Reach(db, outputs, connections, notices, lease_s=settings.runner_lease_s)
     desks = Desks(db, outputs, connections, feeds, notices)
     runners = Runners(db, connections)
     authenticator, failures = Authenticator(db, tokens := Tokens(master)), FailureLimit()
@@ -181,24 +182,31 @@ async def serve(settings: Config) -> None:
     """Serves until SIGTERM or SIGINT, then ends in order: nobody new, watchers and runners told, output flushed.
 
     Raises:
-        CannotStart, MasterKeyError, DatabaseTooNewError, PartBroke: with what to do.
+        CannotStart, MasterKeyError, CannotMigrateError, PartBroke: with what to do.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _only_one(settings.data_dir):
-        master = (
-            MasterKey.from_hex(settings.master_key)
-            if settings.master_key
-            else MasterKey.from_file(settings.data_dir / "master.key")
-        )
         db = Database(settings.database_url)
         try:
-            await asyncio.to_thread(migrate, db.engine)
+            await _migrate(db)
+            master = await installation.master_key(
+                db, given=settings.master_key, file=settings.data_dir / "master.key"
+            )
             plane = build(settings, db, master, _engine(settings, master))
             stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             async with _started(plane, stop):
                 await _serve_calls(settings, plane, stop)
         finally:
             await asyncio.to_thread(db.close)
+
+
+async def _migrate(db: Database) -> None:
+    try:
+        await asyncio.to_thread(shape.ensure, db.engine)
+    except sa.exc.DatabaseError as error:
+        raise listener.CannotStart(
+            f"the database {db.engine.url} cannot be used ({error.orig}); is it the right one, and all there? "
+            "Correct INTERLOCK_DATABASE_URL, or restore its backup"
+        ) from error
 
 
 @contextlib.asynccontextmanager
@@ -323,7 +331,14 @@ def _announce(data_dir: Path, address: str) -> None:
 
 @contextlib.contextmanager
 def _only_one(data_dir: Path) -> Iterator[None]:
-    with (data_dir / "server.lock").open("w") as lock:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (data_dir / "server.lock").open("w")
+    except OSError as error:
+        raise listener.CannotStart(
+            f"the folder {data_dir} cannot be used ({error.strerror}); set INTERLOCK_DATA_DIR to another one"
+        ) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -18,7 +18,7 @@ from runner.config import Config, read_config
 from runner.connection import Connection
 from runner.docker_engine import DockerEngine
 from runner.engine import Engine
-from runner.errors import ConfigInvalid, EngineUnavailable, FolderTaken
+from runner.errors import ConfigInvalid, EngineRefused, EngineUnavailable, FolderTaken, RunnerError
 from runner.journal import Journal
 from runner.roster import Roster
 from runner.sweep import sweep_containers, sweep_folder
@@ -42,6 +42,9 @@ def main() -> int:
     except (ConfigInvalid, FolderTaken) as error:
         print(f"runner: {error.message}", file=sys.stderr)
         return 2
+    except RunnerError as error:
+        log.error("runner.failed", error=error.message, hint="what it held goes on; start it again")
+        return 1
     except (asyncio.CancelledError, KeyboardInterrupt):
         log.info("runner.left", hint="what it held goes on in its containers, and is found at the next start")
     return 0
@@ -112,7 +115,7 @@ async def _watch(engine: Engine, roster: Roster) -> NoReturn:
         try:
             await engine.ping()
             roster.note_engine("")
-        except EngineUnavailable as error:
+        except (EngineUnavailable, EngineRefused) as error:
             roster.note_engine(error.message)
         await asyncio.sleep(_ENGINE_CHECK_S)
 

@@ -200,6 +200,7 @@ class Run:
     async def _remove(self) -> None:
         """Journal before the rest: what a crash leaves then belongs to nobody, and is swept at the next start."""
         self.report.close()
-        await self._container.stop(0)
+        if not self._execution.has_ended:
+            await self._container.stop(0)
         await self._page.remove()
         await self._container.remove()

@@ -140,21 +140,27 @@ class RunContainer:
     async def stop(self, grace_s: float) -> None:
         """Returns when it has ended. One that is gone or was never made is no error."""
         await self._made()
-        if self._id is None:
-            return
-        container = self._id
-        try:
-            await self.once_engine_answers(partial(self._engine.stop, container, grace_s=grace_s))
-        except ContainerGone:
-            log.debug("container.already_gone", container=container)
+        while self._id is not None:
+            try:
+                await self.once_engine_answers(partial(self._engine.stop, self._id, grace_s=grace_s))
+                return
+            except ContainerGone:
+                return
+            except EngineRefused as error:
+                # Until it has ended it may do anything, so nobody may be told that it has.
+                log.error("container.not_stopped", container=self._id, error=error.message)
+                await asyncio.sleep(_RETRY_S)
 
     async def remove(self) -> None:
-        """Everything that was made for the assignment."""
+        """Everything that was made for the assignment. What the engine refuses is left to the next start's sweep."""
         await self._made()
         await self.let_go()
-        known = [self._id] if self._id is not None else [each.id for each in await self._all()]
-        for container in known:
-            await self.once_engine_answers(partial(self._engine.remove, container))
+        try:
+            known = [self._id] if self._id is not None else [each.id for each in await self._all()]
+            for container in known:
+                await self.once_engine_answers(partial(self._engine.remove, container))
+        except EngineRefused as error:
+            log.error("container.not_removed", run_id=self._entry.run_id, error=error.message)
 
     async def _made(self) -> None:
         if self._making is not None:

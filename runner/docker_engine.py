@@ -17,6 +17,7 @@ from requests import RequestException
 from urllib3.exceptions import HTTPError
 
 from runner import docker_config
+from runner.docker_exits import DockerExits
 from runner.docker_stream import Connection, DockerInput, DockerOutput, DockerReplay
 from runner.engine import (
     ContainerExit,
@@ -43,6 +44,7 @@ class DockerEngine:
 
     def __init__(self, client: APIClient) -> None:
         self._client = client
+        self._exits = DockerExits(client)
 
     @classmethod
     async def connect(cls, host: str | None = None) -> DockerEngine:
@@ -101,7 +103,7 @@ class DockerEngine:
         await self._call("put archive", self._client.put_archive, container, "/", archive)
 
     async def wait(self, container: ContainerId) -> ContainerExit:
-        exit_code = (await self._call("wait", self._client.wait, container))["StatusCode"]
+        exit_code = await self._exit_code(container)
         out_of_memory = False
         if exit_code == _KILLED:
             inspected = await self._call("inspect", self._client.inspect_container, container)
@@ -136,7 +138,20 @@ class DockerEngine:
         return DockerReplay(frames, f"docker-replay-{container[:12]}")
 
     async def close(self) -> None:
+        self._exits.close()
         self._client.close()
+
+    async def _exit_code(self, container: ContainerId) -> int:
+        """Of whichever tells it first: the engine's events, or its answer to `wait`."""
+        told = asyncio.create_task(self._exits.exit_code(container))
+        answered = asyncio.create_task(self._call("wait", self._client.wait, container))
+        try:
+            await asyncio.wait({told, answered}, return_when=asyncio.FIRST_COMPLETED)
+            return told.result() if told.done() else int(answered.result()["StatusCode"])
+        finally:
+            told.cancel()
+            answered.cancel()
+            await asyncio.gather(told, answered, return_exceptions=True)
 
     async def _attach(self, container: ContainerId, params: Mapping[str, int]) -> Connection:
         return Connection(await self._call("attach", self._client.attach_socket, container, params))

@@ -63,6 +63,12 @@ class Execution:
         """Set when only part of the output could be recovered after a restart."""
         return self._following.differs if self._following else None
 
+    @property
+    def has_ended(self) -> bool:
+        """The container has ended by itself."""
+        ending = self._ending
+        return ending is not None and ending.done() and not ending.cancelled() and ending.exception() is None
+
     async def begin(self) -> Result:
         """A new run. Returns how it ended, with all its output in the spool."""
         return await self._to_its_end(self._start)
@@ -154,6 +160,7 @@ class Execution:
             spool=self.report.spool,
             store=self.store,
             on_event=self._note,
+            is_whole=self._is_whole,
             preamble=preamble,
         )
         return self._following
@@ -170,6 +177,12 @@ class Execution:
             case PhaseEnded(phase, exit_code):
                 self._phase_codes[phase] = exit_code
         self.report.change()
+
+    def _is_whole(self) -> bool:
+        """Whether the script's last mark came by."""
+        if self.job.hooks.after_run:
+            return Phase.FINISHING in self._phase_codes
+        return Phase.PERFORMING in self._phase_codes or self._phase_codes.get(Phase.INITIALIZING, 0) != 0
 
     async def _first_of(self, event: asyncio.Event, within_s: float | None = None) -> bool:
         """Waits for the event or the container's end. False when neither came in time."""

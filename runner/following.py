@@ -22,6 +22,10 @@ _END_WITHIN_S = 15.0
 _RETRY_S = 1.0
 
 
+class _EndedTooEarly(StreamCut):
+    """The script has not told its end. The container has ended, so a replay now has all that there is."""
+
+
 @dataclass(kw_only=True)
 class Following:
     """`follow` with the attachment made before the container was started, `recover` for a container of an earlier
@@ -35,6 +39,8 @@ class Following:
     spool: Spool
     store: Store
     on_event: Callable[[PhaseEvent], None]
+    is_whole: Callable[[], bool]
+    """Whether the script has told its end by its marks."""
     preamble: bytes = b""
     """Masked output from before the container's own; a replay begins with it."""
     differs: OutputDiffers | None = field(default=None, init=False)
@@ -42,25 +48,29 @@ class Following:
 
     async def follow(self, stream: OutputStream, masker: Masker) -> ContainerExit:
         try:
-            return await self._until_end(stream, self._output(masker, self.spool))
+            return await self._until_end(stream, self._output(masker, self.spool), is_last=False)
+        except _EndedTooEarly:
+            return await self.recover(has_ended=True)
         except (StreamCut, EngineUnavailable, EngineRefused) as error:
             log.warning("container.output_cut", run_id=self.run_id, error=error.message)
         return await self.recover()
 
-    async def recover(self) -> ContainerExit:
+    async def recover(self, *, has_ended: bool = False) -> ContainerExit:
         sink: Sink = Behind(self.spool)
         while True:
             try:
-                return await self._replayed(sink)
+                return await self._replayed(sink, is_last=has_ended)
             except OutputDiffers as error:
                 log.error("container.replay_differs", run_id=self.run_id, error=error.message)
-                self.differs, sink = error, Nowhere()
+                self.differs = error
+            except _EndedTooEarly:
+                has_ended = True
             except (StreamCut, EngineUnavailable, EngineRefused) as error:
                 log.warning("container.replay_cut", run_id=self.run_id, error=error.message)
                 await asyncio.sleep(_RETRY_S)
-                sink = sink if self.differs else Behind(self.spool)
+            sink = Nowhere() if self.differs else Behind(self.spool)
 
-    async def _replayed(self, sink: Sink) -> ContainerExit:
+    async def _replayed(self, sink: Sink, *, is_last: bool) -> ContainerExit:
         masker = await asyncio.to_thread(Masker, self.secrets)
         stream = await self.engine.replay(self.container)
         try:
@@ -68,9 +78,9 @@ class Following:
         except OutputDiffers:
             await stream.close()
             raise
-        return await self._until_end(stream, self._output(masker, sink))
+        return await self._until_end(stream, self._output(masker, sink), is_last=is_last)
 
-    async def _until_end(self, stream: OutputStream, output: Output) -> ContainerExit:
+    async def _until_end(self, stream: OutputStream, output: Output, *, is_last: bool) -> ContainerExit:
         try:
             await output.drain(stream)
         finally:
@@ -80,6 +90,8 @@ class Following:
                 ended = await self.engine.wait(self.container)
         except TimeoutError as error:
             raise StreamCut("the output ended and the container did not") from error
+        if not is_last and not self.is_whole():
+            raise _EndedTooEarly("the container was killed, or its output ended before it did")
         await output.finish()
         return ended
 

@@ -86,11 +86,10 @@ class Journal:
 
     def write(self, entry: Entry) -> None:
         folder = self.folder_of(entry.assignment_id)
-        is_new = not folder.exists()
         folder.mkdir(exist_ok=True, mode=0o700)
         text = json.dumps({"format": _FORMAT, **asdict(entry)}, indent=1)
         write_durably(folder / _FILE, text.encode())
-        if is_new:
+        if entry.stage is Stage.ACCEPTED:
             sync_folder(self._folder)
 
     def remove(self, assignment_id: str) -> None:

@@ -46,17 +46,22 @@ class Preparation:
         """
         preamble = Preamble(self.report)
         mounted_files = job_source.mounted_files(self.job)
+        spec = self._spec()
         with first_of(RunnerError):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._accept())
                 masker = tasks.create_task(self._masker(preamble))
                 workspace = tasks.create_task(self._workspace())
-                container = tasks.create_task(self._container(preamble))
-        output, text = container.result(), self._script()
+                container = tasks.create_task(self._container(spec, preamble))
+                # What no shell can be given is refused before there is a container.
+                text = self._script(spec.end_line)
+        output = container.result()
         with workspace.result() as files:
             if not await self._equipped(files, mounted_files, preamble):
-                output, text = await self.container.make(self._spec()), self._script()
+                output = await self.container.make(spec)
                 await self._equipped(files, mounted_files, preamble)
+        if self.container.end_line != spec.end_line:
+            text = self._script(self.container.end_line)
         return Prepared(output, masker.result(), preamble.text, text)
 
     @property
@@ -76,19 +81,18 @@ class Preparation:
     async def _workspace(self) -> Workspace:
         return await job_source.workspace_of(self.job, self.assignment, self.workshop)
 
-    async def _container(self, preamble: Preamble) -> OutputStream:
+    async def _container(self, spec: ContainerSpec, preamble: Preamble) -> OutputStream:
         engine, warm = self.workshop.engine, self.workshop.warm
         mounts.check(self.job.container.mounts)
         policy = environment.pull_policy(self.job)
         image_id = await images.ensure_image(engine, self.job.image, policy, preamble.say)
-        spec = self._spec()
         if (waiting := warm.take(spec, image_id)) is not None:
             return self.container.take(waiting)
         return await self.container.make(spec)
 
-    def _script(self) -> bytes:
+    def _script(self, end_line: str) -> bytes:
         return environment.script_of(self.job, self.assignment).render(
-            end_line=self.container.end_line,
+            end_line=end_line,
             nonce=self.page.entry.nonce,
             gate_token=self.page.entry.gate_token,
         )

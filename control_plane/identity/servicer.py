@@ -1,5 +1,4 @@
 """IdentityService: translates between messages and rules."""
-# names and arguments of the methods are the proto's
 
 from __future__ import annotations
 

@@ -34,7 +34,6 @@ class RunnerConnection:
     version: str
     capacity: int
     boot_id: str
-    connected_at_us: int
     last_seen_us: int
     status: rpc.RunnerStatus = field(default_factory=rpc.RunnerStatus)
     # By assignment id: what counts against the capacity.
@@ -100,19 +99,6 @@ class Connections:
 
     def of_pool(self, pool_id: str) -> list[RunnerConnection]:
         return [connection for connection in self._by_runner.values() if connection.pool_id == pool_id]
-
-    def pools_with_capacity(self) -> dict[str, int]:
-        """Runs that could be started now, by pool; pools without are left out."""
-        free: dict[str, int] = {}
-        for connection in self._by_runner.values():
-            if connection.free_capacity:
-                free[connection.pool_id] = free.get(connection.pool_id, 0) + connection.free_capacity
-        return free
-
-    def emptiest(self, pool_id: str) -> RunnerConnection | None:
-        """The runner of a pool with the most room, None where there is none."""
-        candidates = [connection for connection in self.of_pool(pool_id) if connection.free_capacity]
-        return max(candidates, key=lambda connection: connection.free_capacity, default=None)
 
     def end_token(self, token_id: str, error: Exception) -> None:
         """Ends the streams that were opened with a revoked pool token."""

@@ -52,6 +52,11 @@ class Desk:
     async def put(self, message: rpc.ConnectRequest) -> None:
         await self._waiting.put(message)
 
+    def close(self) -> None:
+        """Nobody serves it any more: what waits is dropped, so that the stream's reader is not held up by it."""
+        while not self._waiting.empty():
+            self._waiting.get_nowait()
+
     async def serve(self) -> None:
         """Answers until the result is recorded, or cancelled."""
         output = await self._desks.outputs.open(self._ref.run_id)

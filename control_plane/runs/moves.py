@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -11,7 +11,10 @@ from control_plane.audit import events
 from control_plane.identity.principal import SYSTEM, Principal
 from control_plane.runs import assignments, store
 from control_plane.runs.states import RunState
+from control_plane.storage.output_files import StoredOutput
 from interlock.v1 import run_pb2
+
+NO_OUTPUT: Final = StoredOutput()
 
 
 class SlotLost(AssertionError):
@@ -52,6 +55,7 @@ def end(
     *,
     by: Principal = SYSTEM,
     failure: run_pb2.RunFailure.ValueType = run_pb2.RUN_FAILURE_UNSPECIFIED,
+    output: StoredOutput = NO_OUTPUT,
     **columns: object,
 ) -> None:
     """Brings a run into a final state and, in the same transaction, frees what it held: slot or place in the queue."""
@@ -65,6 +69,8 @@ def end(
         failure=failure,
         finished_at=clock.now_us(),
         unreachable_since=None,
+        output_size_bytes=output.size_bytes,
+        output_sha256=output.sha256,
         **columns,
     )
     if before.is_active:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from control_plane import clock
 from control_plane.runs import assignments, moves
 from control_plane.runs.states import RunState
+from control_plane.storage.output_files import StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 
@@ -94,8 +95,7 @@ def result(connection: sa.Connection, report: rpc.RunResult, runner_id: str) -> 
         reason,
         failure=failure,
         exit_code=exit_code,
-        output_size_bytes=report.output_size_bytes,
-        output_sha256=report.output_sha256,
+        output=StoredOutput(report.output_size_bytes, report.output_sha256),
     )
     return after
 

@@ -4,7 +4,7 @@ PERFORMING and keeps its slot, and is shown as unreachable (invariant 3)."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from control_plane.runs import assignments, moves, store
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import RunState
 from control_plane.storage.database import Database
+from control_plane.storage.output_files import OutputFiles, StoredOutput
 from interlock.v1 import run_pb2
 
 DEFAULT_LEASE_S = 30.0
@@ -28,9 +29,16 @@ class Reach:
     """Leases of runners without a stream. `lease_s`: how long a runner may be away before its runs fail."""
 
     def __init__(
-        self, db: Database, connections: Connections, notices: Notices, *, lease_s: float = DEFAULT_LEASE_S
+        self,
+        db: Database,
+        outputs: OutputFiles,
+        connections: Connections,
+        notices: Notices,
+        *,
+        lease_s: float = DEFAULT_LEASE_S,
     ) -> None:
         self._db = db
+        self._outputs = outputs
         self._connections = connections
         self._notices = notices
         self._lease_s = lease_s
@@ -75,8 +83,14 @@ class Reach:
 
     async def _expire(self, runner_id: str) -> None:
         self._leases.pop(runner_id, None)
+        active = await self._db.read(lambda tx: store.active_of_runner(tx, runner_id))
+        lost = [run.id for run in active if RunState(run.state) is not RunState.PERFORMING]
+        stored = {run_id: await self._outputs.stored(run_id) for run_id in lost}
         if self._connections.of_runner(runner_id) is None:
-            self._notify(await self._db.write(lambda tx: _end_lease(tx, runner_id)))
+            ended = await self._db.write(lambda tx: _end_lease(tx, runner_id, stored))
+            for run in ended:
+                self._outputs.release(run.id)
+            self._notify(ended)
 
     def _notify(self, touched: list[sa.Row[Any]]) -> None:
         for run in touched:
@@ -84,12 +98,14 @@ class Reach:
             self._notices.queue_changed(run.stack_id)
 
 
-def give_up(connection: sa.Connection, run: sa.Row[Any], why: str) -> None:
-    """What becomes of a run before its gate whose runner does not have it any more."""
-    if RunState(run.state) is RunState.READY and not _is_accepted(connection, run):
+def give_up(
+    connection: sa.Connection, run: sa.Row[Any], why: str, output: StoredOutput = moves.NO_OUTPUT
+) -> None:
+    """What becomes of a run before its gate whose runner does not have it any more; `output` is what it wrote."""
+    if run.stop_requested:
+        moves.end(connection, run, RunState.STOPPED, f"stopped; {why}", output=output)
+    elif RunState(run.state) is RunState.READY and not _is_accepted(connection, run):
         moves.give_back(connection, run, why)
-    elif run.stop_requested:
-        moves.end(connection, run, RunState.STOPPED, f"stopped; {why}")
     else:
         moves.end(
             connection,
@@ -97,6 +113,7 @@ def give_up(connection: sa.Connection, run: sa.Row[Any], why: str) -> None:
             RunState.FAILED,
             f"{why}; the command was not performed",
             failure=run_pb2.RUN_FAILURE_RUNNER_LOST,
+            output=output,
         )
 
 
@@ -114,11 +131,14 @@ def _mark(connection: sa.Connection, runner_id: str, since_us: int) -> list[sa.R
     return touched
 
 
-def _end_lease(connection: sa.Connection, runner_id: str) -> list[sa.Row[Any]]:
+def _end_lease(
+    connection: sa.Connection, runner_id: str, stored: Mapping[str, StoredOutput]
+) -> list[sa.Row[Any]]:
     touched: list[sa.Row[Any]] = []
     for run in store.active_of_runner(connection, runner_id):
         if RunState(run.state) is RunState.PERFORMING:
             continue
-        give_up(connection, run, f"runner {runner_id} was out of reach for longer than its lease")
+        why = f"runner {runner_id} was out of reach for longer than its lease"
+        give_up(connection, run, why, stored.get(run.id, moves.NO_OUTPUT))
         touched.append(run)
     return touched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from control_plane.keys import Sealer
 from control_plane.runs import assignments, moves, reach, store
 from control_plane.runs.errors import FencedOut
 from control_plane.runs.states import RunState
+from control_plane.storage.output_files import StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 
@@ -33,8 +35,20 @@ class Reconciled:
     touched: list[tuple[str, str]] = field(default_factory=list)
 
 
-def reconcile(connection: sa.Connection, hello: rpc.Hello, sealer: Sealer) -> Reconciled:
-    """Decides for each held assignment whether it goes on, and for each recorded one that is not held, what it means."""
+def missing(connection: sa.Connection, hello: rpc.Hello) -> list[str]:
+    """Ids of the runs that the record says the runner holds, and that it does not speak of."""
+    held_ids = {held.assignment.assignment_id for held in hello.held}
+    active = store.active_of_runner(connection, hello.runner_id)
+    return [run.id for run in active if run.assignment_id not in held_ids]
+
+
+def reconcile(
+    connection: sa.Connection, hello: rpc.Hello, sealer: Sealer, stored: Mapping[str, StoredOutput]
+) -> Reconciled:
+    """Decides for each held assignment whether it goes on, and for each recorded one that is not held, what it means.
+
+    `stored` is the output of the `missing` runs.
+    """
     outcome = Reconciled()
     held_ids = set()
     for held in hello.held:
@@ -51,7 +65,8 @@ def reconcile(connection: sa.Connection, hello: rpc.Hello, sealer: Sealer) -> Re
         store.update(connection, run.id, unreachable_since=None)
         outcome.touched.append((run.id, run.stack_id))
     for run in store.active_of_runner(connection, hello.runner_id):
-        if run.assignment_id not in held_ids and _miss(connection, run, hello.boot_id):
+        output = stored.get(run.id, moves.NO_OUTPUT)
+        if run.assignment_id not in held_ids and _miss(connection, run, hello.boot_id, output):
             outcome.touched.append((run.id, run.stack_id))
     return outcome
 
@@ -72,10 +87,10 @@ def _keep(connection: sa.Connection, run: sa.Row[Any], held: rpc.HeldAssignment,
     return Kept(held.assignment, run.stack_id, verdict, run.stop_requested)
 
 
-def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str) -> bool:
+def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str, output: StoredOutput) -> bool:
     """The runner is here and does not know the run any more. True where its record changed."""
     if RunState(run.state) is not RunState.PERFORMING:
-        reach.give_up(connection, run, "its runner came back without it")
+        reach.give_up(connection, run, "its runner came back without it", output)
         return True
     assignment = assignments.find(connection, run.assignment_id)
     if assignment is None or assignment.boot_id == boot_id:
@@ -87,5 +102,6 @@ def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str) -> bool:
         RunState.FAILED,
         "the runner's machine was started again while the command performed; its container is gone",
         failure=run_pb2.RUN_FAILURE_CONTAINER_LOST,
+        output=output,
     )
     return True

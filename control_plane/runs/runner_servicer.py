@@ -37,6 +37,16 @@ class TakenOver(errors.AlreadyExists):
         )
 
 
+class AnotherMachine(errors.AlreadyExists):
+    def __init__(self, runner_id: str) -> None:
+        super().__init__(
+            "runner",
+            runner_id,
+            f"runner {runner_id!r} is connected from a machine with another boot id: was its folder copied? "
+            "If it was started again, its old connection is given up within a minute",
+        )
+
+
 class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
     def __init__(
         self,
@@ -92,6 +102,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             if self._connections.remove(runner):
                 log.info("runner.disconnected", runner_id=runner.runner_id, name=runner.name)
                 self._reach.lost(runner.runner_id)
+            await stream.close()
 
     async def FetchSource(
         self, request: rpc.FetchSourceRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -121,12 +132,16 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             version=hello.version,
             capacity=hello.capacity,
             boot_id=hello.boot_id,
-            connected_at_us=now,
             last_seen_us=now,
             status=hello.status,
         )
         await self._admission.record(hello, token)
-        if older := self._connections.add(runner):
+        older = self._connections.of_runner(hello.runner_id)
+        if older is not None and older.boot_id != hello.boot_id:
+            # Invariant 3: a new boot id proves that containers are gone, unless two machines share the runner's id.
+            raise AnotherMachine(hello.runner_id)
+        self._connections.add(runner)
+        if older is not None:
             older.end(TakenOver(hello.runner_id))
         return runner
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import structlog
 
-from control_plane import clock, errors
+from control_plane import clock
 from control_plane.keys import Sealer
 from control_plane.pools.connections import HeldRun, RunnerConnection
 from control_plane.runs.desk import Desk, Desks
 from control_plane.runs.errors import FencedOut
 from control_plane.runs.reach import Reach
-from control_plane.runs.reconcile import Kept, Reconciled, reconcile
+from control_plane.runs.reconcile import Kept, Reconciled, missing, reconcile
 from interlock.v1 import runner_service_pb2 as rpc
 
 HEARTBEAT_INTERVAL_S = 10.0
@@ -46,7 +45,7 @@ class RunnerStream:
 
     async def welcome(self, hello: rpc.Hello) -> rpc.Welcome:
         """Settles what the runner holds, opens a desk for each run that goes on, and answers."""
-        outcome = await self._desks.db.write(lambda tx: reconcile(tx, hello, self._sealer))
+        outcome = await self._reconcile(hello)
         self._reach.found(self._runner.runner_id)
         welcome = rpc.Welcome(
             runner_id=self._runner.runner_id,
@@ -73,17 +72,28 @@ class RunnerStream:
             if reader.done():
                 reader.result()
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.close()
+
+    async def close(self) -> None:
+        """Ends its desks, those too that `welcome` opened for a runner which was gone before `serve`."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _reconcile(self, hello: rpc.Hello) -> Reconciled:
+        outputs = self._desks.outputs
+        missed = await self._desks.db.read(lambda tx: missing(tx, hello))
+        stored = {run_id: await outputs.stored(run_id) for run_id in missed}
+        outcome = await self._desks.db.write(lambda tx: reconcile(tx, hello, self._sealer, stored))
+        for run_id in missed:
+            outputs.release(run_id)
+        return outcome
 
     async def _take_up(self, kept: Kept) -> rpc.HeldVerdict:
-        output = await self._desks.outputs.open(kept.ref.run_id)
         # On a full disk the runner goes on from what is stored, and sends the rest again.
-        with contextlib.suppress(errors.DiskFull):
-            await self._desks.outputs.flush(kept.ref.run_id)
-        kept.verdict.acknowledged_offset = output.durable_bytes
-        kept.verdict.acknowledged_sha256 = output.durable_sha256
+        stored = await self._desks.outputs.stored(kept.ref.run_id)
+        kept.verdict.acknowledged_offset = stored.size_bytes
+        kept.verdict.acknowledged_sha256 = stored.sha256
         held = HeldRun(kept.ref.run_id, kept.stack_id, kept.ref.fencing_token)
         self._runner.active[kept.ref.assignment_id] = held
         self._open_desk(kept.ref, held)
@@ -140,6 +150,7 @@ class RunnerStream:
             self._runner.end(error)
         finally:
             del self._at_desk[assignment_id]
+            desk.close()
 
     async def _watch_silence(self) -> None:
         while (silent_s := (clock.now_us() - self._runner.last_seen_us) / 1e6) < SILENCE_S:

@@ -13,7 +13,8 @@ import structlog
 from control_plane import errors
 from control_plane.keys import MasterKeyError, Sealer
 from control_plane.pools.connections import Connections, HeldRun
-from control_plane.runs import assignments, moves, store
+from control_plane.runs import assignments, moves, reach, store
+from control_plane.runs.errors import FencedOut
 from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import RunState
@@ -59,6 +60,8 @@ class Scheduler:
         self._sealer = sealer
         self._notices = notices
         self._awake = asyncio.Event()
+        # Claimed, and not yet given back, because their runners went away before they were sent.
+        self._unsent: list[_Claim] = []
 
     def wake(self) -> None:
         """There may be something to start. Cheap; called from the event loop."""
@@ -79,6 +82,7 @@ class Scheduler:
 
     async def _dispatch(self) -> int:
         """Starts up to BATCH runs; returns how many slots were taken."""
+        await self._give_back_unsent()
         rooms = [
             _Room(connection.runner_id, connection.pool_id, connection.boot_id, connection.free_capacity)
             for connection in self._connections.all()
@@ -88,10 +92,11 @@ class Scheduler:
             return 0
         claims = await self._db.write(lambda connection: self._claim(connection, rooms))
         for claim in claims:
-            if claim.assignment is not None:
-                await self._send(claim, claim.assignment)
+            if claim.assignment is not None and not self._send(claim, claim.assignment):
+                self._unsent.append(claim)
             self._notices.run_moved(claim.run_id)
             self._notices.queue_changed(claim.stack_id)
+        await self._give_back_unsent()
         return len(claims)
 
     def _claim(self, connection: sa.Connection, rooms: Sequence[_Room]) -> list[_Claim]:
@@ -146,15 +151,26 @@ class Scheduler:
         store.update(connection, run_id, assignment_id=ref.assignment_id)
         return _Claim(run_id, run.stack_id, room.runner_id, rpc.Assignment(assignment=ref, job=job))
 
-    async def _send(self, claim: _Claim, assignment: rpc.Assignment) -> None:
+    def _send(self, claim: _Claim, assignment: rpc.Assignment) -> bool:
+        """False where the runner takes no more work."""
         connection = self._connections.of_runner(claim.runner_id)
-        if connection is not None and connection.takes_work:
-            ref = assignment.assignment
-            connection.active[ref.assignment_id] = HeldRun(claim.run_id, claim.stack_id, ref.fencing_token)
-            connection.send(rpc.ConnectResponse(assignment=assignment))
+        if connection is None or not connection.takes_work:
+            return False
+        ref = assignment.assignment
+        connection.active[ref.assignment_id] = HeldRun(claim.run_id, claim.stack_id, ref.fencing_token)
+        connection.send(rpc.ConnectResponse(assignment=assignment))
+        return True
+
+    async def _give_back_unsent(self) -> None:
+        """Where it fails, it is tried again at the next look: nobody else knows of these runs."""
+        unsent = tuple(self._unsent)
+        if not unsent:
             return
-        await self._db.write(lambda tx: _give_back(tx, assignment.assignment, claim.runner_id))
-        self._awake.set()
+        await self._db.write(lambda tx: _give_back(tx, unsent))
+        self._unsent.clear()
+        for claim in unsent:
+            self._notices.run_moved(claim.run_id)
+            self._notices.queue_changed(claim.stack_id)
 
 
 def _found(connection: sa.Connection, run_id: str) -> sa.Row[Any]:
@@ -164,6 +180,12 @@ def _found(connection: sa.Connection, run_id: str) -> sa.Row[Any]:
     return run
 
 
-def _give_back(connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: str) -> None:
-    run = assignments.current(connection, ref, runner_id)
-    moves.give_back(connection, run, "the runner went away before it accepted the run")
+def _give_back(connection: sa.Connection, unsent: Sequence[_Claim]) -> None:
+    for claim in unsent:
+        assert claim.assignment is not None
+        try:
+            run = assignments.current(connection, claim.assignment.assignment, claim.runner_id)
+        except FencedOut:
+            # Its runner was back first, and said that it does not have the run.
+            continue
+        reach.give_up(connection, run, "the runner went away before it was sent the run")

@@ -6,11 +6,10 @@ from collections.abc import Collection
 
 from control_plane import errors, ids
 from control_plane.keys import Sealer
+from control_plane.pools.pool import PUBLIC_POOL_ID
 from control_plane.stacks import fields, git_url
 from control_plane.stacks.snapshot import StackSnapshot
 from interlock.v1 import stack_pb2
-
-PUBLIC_POOL = "public"
 
 _GIT_FIELD = "stack.source.git.credential"
 
@@ -43,7 +42,7 @@ def columns(
             case "pull_policy":
                 values["pull_policy"] = stack.pull_policy or stack_pb2.PULL_POLICY_IF_NOT_PRESENT
             case "pool_id":
-                values["pool_id"] = stack.pool_id or PUBLIC_POOL
+                values["pool_id"] = stack.pool_id or PUBLIC_POOL_ID
             case _:
                 values[path] = getattr(stack, path)
     return values

@@ -73,11 +73,7 @@ class Stacks:
             requests.remember(connection, principal.id, "CreateStack", request.request_id, request, wanted.id)
             return snapshot.load(connection, wanted.id)
 
-        try:
-            return await self._database.write(unit)
-        except sa.exc.IntegrityError:
-            # Another control plane was first by a moment: this time its row is seen.
-            return await self._database.write(unit)
+        return await self._database.write(unit)
 
     async def get(self, principal: Principal, stack_id: str) -> StackSnapshot:
         return await self._access.readable(principal, stack_id)

@@ -70,9 +70,6 @@ class StackSnapshot:
     def etag(self) -> str:
         return str(self.version)
 
-    def is_locked_against(self, principal_id: str) -> bool:
-        return self.lock is not None and self.lock.owner.id != principal_id
-
 
 def load(connection: sa.Connection, stack_id: str) -> StackSnapshot:
     """Raises NotFound where there is no such stack, or not any more."""

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -111,7 +112,9 @@ class _GroupWriter:
                     for unit, _ in group:
                         outcomes.append(_attempt(connection, unit, alone=len(group) == 1))
                 except BaseException:
-                    connection.exec_driver_sql("ROLLBACK")
+                    # SQLite has done so already where the disk is full, and that must stay the error.
+                    with suppress(OperationalError):
+                        connection.exec_driver_sql("ROLLBACK")
                     raise
                 if len(group) == 1 and outcomes[0][1] is not None:
                     connection.exec_driver_sql("ROLLBACK")

@@ -1,18 +1,22 @@
-"""Brings a database forward to the shape that this release needs, whoever else starts at the same moment."""
+"""Brings a database forward to the shape that this release needs, whoever else starts at the same moment.
+
+INTERLOCK_DATABASE_URL=… python -m control_plane.storage.migrate
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
-import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-log = structlog.get_logger(__name__)
+from control_plane.storage.database import Database
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 # Any number that nobody else uses in this database: "interlck" in ASCII.
@@ -46,7 +50,6 @@ def migrate(engine: sa.Engine) -> None:
         if revision != scripts.get_current_head():
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-            log.info("database.migrated", from_revision=revision, to_revision=scripts.get_current_head())
         connection.commit()
 
 
@@ -56,3 +59,22 @@ def _lock(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+
+
+def main() -> int:
+    database = Database(os.environ["INTERLOCK_DATABASE_URL"])
+    try:
+        migrate(database.engine)
+    except DatabaseTooNewError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except sa.exc.DatabaseError as error:
+        print(f"the database cannot be brought forward ({error.orig}); nothing was changed", file=sys.stderr)
+        return 1
+    finally:
+        database.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,6 +10,8 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -37,6 +39,14 @@ class DiskStalled(errors.DiskFull):
 
 class OutputGap(Exception):
     """An append that neither continues the output nor repeats it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """What is on the disk of a run's output."""
+
+    size_bytes: int = 0
+    sha256: str = hashlib.sha256().hexdigest()
 
 
 class RunOutput:
@@ -89,10 +99,13 @@ class RunOutput:
                 return start, data
         return None
 
+    def stored_from(self, offset: int, length: int) -> int:
+        """How many of `length` bytes from `offset` on are in the file."""
+        return max(0, min(length, self._written - offset))
+
     def read_stored(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset` of what is in the file. Blocks; may be called from any thread."""
-        stored = max(0, min(length, self._written - offset))
-        return b"" if self._file is None else os.pread(self._file, stored, offset)
+        """Up to `length` bytes from `offset` of what is in the file. Blocks; not for other threads, see `close`."""
+        return b"" if self._file is None else os.pread(self._file, self.stored_from(offset, length), offset)
 
     def write_pending(self, pending: list[bytes]) -> None:
         """Blocks. Puts `pending`, taken by `take_pending`, behind what is written, and waits for the disk."""
@@ -125,6 +138,11 @@ class RunOutput:
         if self.on_durable is not None:
             self.on_durable()
 
+    @property
+    def is_settled(self) -> bool:
+        """Nothing of it waits for the disk, or is on its way there."""
+        return self.durable_bytes == self.size_bytes
+
     def close(self) -> None:
         if self._file is not None:
             os.close(self._file)
@@ -134,6 +152,9 @@ class RunOutput:
         while length > 0:
             piece = self.recent(offset)
             part = piece[1][offset - piece[0] :][:length] if piece else self.read_stored(offset, length)
+            if not part:
+                # Somebody cut the file off.
+                break
             parts.append(part)
             offset += len(part)
             length -= len(part)
@@ -199,6 +220,13 @@ class OutputFiles:
         if output is not None:
             await self._settle(output, output.size_bytes)
 
+    async def stored(self, run_id: str) -> StoredOutput:
+        """What there is of an active run's output; what was appended is on the disk first, unless that is full."""
+        with suppress(errors.DiskFull):
+            await self.flush(run_id)
+        output = await self.open(run_id)
+        return StoredOutput(output.durable_bytes, output.durable_sha256)
+
     async def _settle(self, output: RunOutput, target: int) -> None:
         async with self._settled:
             while output.durable_bytes < target:
@@ -209,9 +237,10 @@ class OutputFiles:
                 await self._settled.wait()
 
     def release(self, run_id: str) -> None:
-        """Closes the file of a run that is over and flushed."""
-        output = self._open.pop(run_id, None)
-        if output is not None:
+        """Closes the file of a run that is over, unless a full disk still holds back some of it."""
+        output = self._open.get(run_id)
+        if output is not None and output.is_settled:
+            del self._open[run_id]
             output.close()
 
     def size_on_disk(self, run_id: str) -> int:
@@ -229,7 +258,10 @@ class OutputFiles:
         piece = output.recent(offset)
         if piece is not None:
             return piece[1][offset - piece[0] :][:length]
-        return await asyncio.to_thread(output.read_stored, offset, length)
+        # Opened anew: before the thread reads, the run may be over, and its descriptor be another run's.
+        return await asyncio.to_thread(
+            _read_file, self.path(run_id), offset, output.stored_from(offset, length)
+        )
 
     async def serve(self) -> None:
         """Flushes until cancelled; then once more."""

@@ -348,3 +348,12 @@ audit_unsealed = Table(
     metadata,
     Column("event_id", String(64), primary_key=True),
 )
+
+# One row, from the first start on: the master key that everything sealed in this database belongs to.
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_fingerprint", String(64), nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+)

@@ -32,7 +32,7 @@ _EXTRA_HEADERS = frozenset({
 
 @dataclass(frozen=True, kw_only=True)
 class SourceLimits:
-    unpacked_bytes: int = 2 << 30
+    unpacked_bytes: int = 4 << 30
     members: int = 200_000
 
 

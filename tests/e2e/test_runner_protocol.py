@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -52,6 +53,11 @@ def result_of(assignment: rpc.Assignment, output: bytes = b"", exit_code: int = 
 
 def report(assignment: rpc.Assignment, offset: int, data: bytes) -> rpc.OutputReport:
     return rpc.OutputReport(assignment=assignment.assignment, offset=offset, data=data)
+
+
+def open_files(pid: int) -> list[str]:
+    """Paths of the files that a process has open."""
+    return [str(link.resolve()) for link in Path(f"/proc/{pid}/fd").iterdir()]
 
 
 @pytest.mark.parametrize(
@@ -227,6 +233,23 @@ async def test_a_new_boot_proves_that_a_performing_command_is_gone(
         types.RunState.RUN_STATE_FAILED,
         types.RunFailure.RUN_FAILURE_CONTAINER_LOST,
     )
+
+
+async def test_what_a_lost_run_wrote_is_on_record_and_its_file_is_closed(
+    served: House, admin: Client, runner: ScriptedRunner, pool: str
+) -> None:
+    await runner.connect()
+    assignment = await assigned(admin, runner, pool)
+    run_id = assignment.assignment.run_id
+    runner.send(output=report(assignment, 0, b"what init wrote"))
+    await runner.receive("output_ack")
+    async with ScriptedRunner(served.address, runner.hello.pool_token, runner.hello.runner_id) as forgetful:
+        await forgetful.connect()
+        seen = await watch(admin, run_id, offset=5)
+    assert (seen.state, seen.output) == ("FAILED", b"init wrote")
+    assert seen.run.output_size_bytes == len(b"what init wrote")
+    assert seen.run.output_sha256 == hashlib.sha256(b"what init wrote").hexdigest()
+    assert [path for path in open_files(served.server.pid) if run_id in path] == []
 
 
 async def test_a_stop_reaches_the_runner_and_the_gate_stays_shut(

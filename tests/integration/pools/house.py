@@ -84,7 +84,6 @@ class House:
             version=said.version,
             capacity=said.capacity,
             boot_id=said.boot_id,
-            connected_at_us=self.clock.now,
             last_seen_us=self.clock.now,
             is_welcomed=True,
         )

@@ -67,11 +67,15 @@ class ScriptedControlPlane(runner_service_pb2_grpc.RunnerServiceServicer):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    async def start(self) -> None:
-        """On the same port as before."""
+    async def start(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        """On the same port as before. Plaintext without credentials."""
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         runner_service_pb2_grpc.add_RunnerServiceServicer_to_server(self, server)
-        self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
+        address = f"127.0.0.1:{self.port}"
+        if credentials is None:
+            self.port = server.add_insecure_port(address)
+        else:
+            self.port = server.add_secure_port(address, credentials)
         await server.start()
         self._server = server
 

@@ -96,7 +96,8 @@ async def test_a_second_sigterm_leaves_at_once_and_the_run_goes_on_with_the_next
     await asyncio.to_thread(runner.wait)
     assert run.result is None
     runner.start()
-    await control_plane.ended(run)
+    result = await control_plane.ended(run)
+    assert (result.outcome, result.reason) == (rpc.RUN_OUTCOME_EXITED, "")
     assert run.text == "begin\nend\n"
 
 

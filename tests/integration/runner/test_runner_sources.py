@@ -98,7 +98,7 @@ async def test_mounted_files_are_laid_over_the_source_and_secret_ones_are_masked
             {"variables": [stack_pb2.EnvironmentVariable(name="UID", value="0")]},
             "cannot be the name of a variable",
         ),
-        ({"container": {"mounts": ["/var/run/docker.sock:/s"]}}, "the container engine's socket"),
+        ({"container": {"mounts": ["/var/run/docker.sock:/s"]}}, "hand the container engine to the run"),
         ({"container": {"runtime": "no-such-runtime"}}, "no-such-runtime"),
     ],
     ids=["image", "no files", "ext", "file", "mounted", "variable", "mount", "runtime"],

@@ -22,7 +22,6 @@ from interlock.v1 import runner_service_pb2 as rpc
 from interlock.v1 import stack_pb2
 
 ADA = Principal(id="key_00000000000000000000000ada", login="ada", name="Ada", teams=("ops",))
-BOB = Principal(id="key_00000000000000000000000bob", login="bob", name="Bob")
 RUNNER = "rnr_00000000000000000000000001"
 OTHER_RUNNER = "rnr_00000000000000000000000002"
 STACK = "network"
@@ -115,7 +114,6 @@ def connect_runner(
         version="1",
         capacity=capacity,
         boot_id="boot-1",
-        connected_at_us=clock.now_us(),
         last_seen_us=clock.now_us(),
         is_welcomed=True,
     )

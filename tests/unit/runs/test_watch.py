@@ -42,7 +42,6 @@ class Stage:
         self.feeds = Feeds()
         self.outputs = OutputFiles(folder)
         self.watches = Watches(self.feeds, self.outputs, cast("Queries", self.record), recheck_s=recheck_s)
-        self.rechecks = 0
         self.refusal: Exception | None = None
 
     def watch(self, offset: int = 0) -> AsyncIterator[rpc.WatchRunResponse | bytes]:
@@ -59,7 +58,6 @@ class Stage:
         self.feeds.run_changed(RUN)
 
     async def _recheck(self) -> None:
-        self.rechecks += 1
         if self.refusal is not None:
             raise self.refusal
 

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from control_plane.storage import output_files
 from control_plane.storage.output_files import DiskStalled, OutputFiles, OutputGap, RunOutput
 
 RUN = "run_00000000000000000000000001"
+OTHER_RUN = "run_00000000000000000000000002"
 
 
 @pytest.fixture
@@ -95,6 +96,44 @@ async def test_a_full_disk_holds_output_back_and_loses_none_of_it(
         await asyncio.sleep(0)
     await outputs.flush(RUN)
     assert outputs.path(RUN).read_bytes() == b"waits"
+
+
+async def test_a_read_that_is_overtaken_by_the_end_of_the_run_never_gives_another_runs_bytes(
+    outputs: OutputFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_files, "RECENT_BYTES", 4)
+    outputs.append(RUN, 0, b"mine")
+    outputs.append(RUN, 4, b"more")
+    await outputs.flush(RUN)
+    may_read = asyncio.Event()
+
+    async def late(read: Callable[..., bytes], *arguments: object) -> bytes:
+        await may_read.wait()
+        return read(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "to_thread", late)
+        reading = asyncio.create_task(outputs.read(RUN, 0, 4))
+        await asyncio.sleep(0)
+        outputs.release(RUN)
+        other = RunOutput(outputs.path(OTHER_RUN))
+        other.append(0, b"theirs")
+        other.write_pending(other.take_pending())
+        may_read.set()
+        assert await reading == b"mine"
+    other.close()
+
+
+async def test_output_that_was_cut_off_under_the_server_is_a_gap(
+    outputs: OutputFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_files, "RECENT_BYTES", 4)
+    outputs.append(RUN, 0, b"abcd")
+    outputs.append(RUN, 4, b"efgh")
+    await outputs.flush(RUN)
+    os.truncate(outputs.path(RUN), 0)
+    with pytest.raises(OutputGap, match="differ"):
+        outputs.append(RUN, 0, b"abcd")
 
 
 async def test_more_than_may_be_pending_waits_for_the_disk(outputs: OutputFiles) -> None:
