@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def read(environment: Mapping[str, str], *, is_terminal: bool) -> Config:
         git_allow=_git_allow(environment.get("INTERLOCK_GIT_ALLOW", "")),
         max_upload_bytes=int(_number(environment, "INTERLOCK_MAX_UPLOAD_BYTES", 256 << 20)),
         runner_lease_s=_number(environment, "INTERLOCK_RUNNER_LEASE_S", 30.0),
-        json_logs=environment.get("INTERLOCK_LOG", "text" if is_terminal else "json") == "json",
+        json_logs=_json_logs(environment, is_terminal=is_terminal),
     )
 
 
@@ -127,6 +128,13 @@ def _git_allow(text: str) -> frozenset[str]:
     return allowed
 
 
+def _json_logs(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
+    form = environment.get("INTERLOCK_LOG") or ("text" if is_terminal else "json")
+    if form not in ("json", "text"):
+        raise ConfigError(f"INTERLOCK_LOG={form} is neither json nor text")
+    return form == "json"
+
+
 def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     text = environment.get(name)
     if not text:
@@ -135,6 +143,6 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
         number = float(text)
     except ValueError as error:
         raise ConfigError(f"{name}={text} is not a number") from error
-    if number <= 0:
-        raise ConfigError(f"{name}={text} must be more than 0")
+    if not 0 < number < math.inf:
+        raise ConfigError(f"{name}={text} must be more than 0 and finite")
     return number

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -15,7 +16,11 @@ from control_plane.keys import MasterKey
 from interlock.v1.errors_pb2 import ErrorReason
 
 DEFAULT_PAGE_SIZE: Final = 50
+# A gRPC client takes 4 MiB unless it was told otherwise; no item is over 1 MiB, the limit of the request it came by.
+MAX_PAGE_BYTES: Final = 2 << 20
 _TAG_BYTES = 16
+
+M = TypeVar("M", bound=Message)
 
 
 class BadPageToken(DomainError):
@@ -27,6 +32,18 @@ class BadPageToken(DomainError):
             "page_token: it is damaged or belongs to another query; start again without it, "
             "and keep the other fields as they were while paging"
         )
+
+
+def fitting(items: Iterable[M]) -> list[M]:
+    """As many from the beginning as fit into one response, and never none."""
+    found: list[M] = []
+    size_bytes = 0
+    for item in items:
+        found.append(item)
+        size_bytes += item.ByteSize()
+        if size_bytes >= MAX_PAGE_BYTES:
+            break
+    return found
 
 
 class PageTokens:

@@ -137,7 +137,7 @@ class NotFound(InterlockError, code=grpc.StatusCode.NOT_FOUND):
 
 
 class AlreadyExists(InterlockError, code=grpc.StatusCode.ALREADY_EXISTS):
-    """Another resource has this id, name or login."""
+    """Another resource has this id or login."""
 
 
 class FailedPrecondition(InterlockError, code=grpc.StatusCode.FAILED_PRECONDITION):
@@ -221,7 +221,7 @@ class OffsetPastEnd(OutOfRange, reasons=["OFFSET_PAST_END"]):
 
 
 class ResourceExhausted(InterlockError, code=grpc.StatusCode.RESOURCE_EXHAUSTED):
-    """A limit of the installation: message size, streams, queue, disk."""
+    """Too large, too often, or the server's disk is full: the message says which."""
 
 
 class Unavailable(InterlockError, code=grpc.StatusCode.UNAVAILABLE):
@@ -239,6 +239,10 @@ class DeadlineExceeded(InterlockError, code=grpc.StatusCode.DEADLINE_EXCEEDED):
 
 class Internal(InterlockError, code=grpc.StatusCode.INTERNAL):
     """A fault of Interlock. Its log has more under the id in the message."""
+
+
+class OutputMissing(InterlockError, reasons=["OUTPUT_MISSING"]):
+    """Stored output was cut off or removed on the server. An admin can bring it back from a backup."""
 
 
 class OutputMismatch(InterlockError):

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import os.path
-from pathlib import PurePosixPath
-
+from runner import mounts
 from runner.engine import RUN_UID, ContainerSpec, Limits
 from runner.errors import EngineRefused
 from runner.script import SOURCE, main_process
 
-# Where engines listen. A container that reaches one of them owns the machine.
-_ENGINE_SOCKETS = (
-    "/var/run/docker.sock",
-    "/run/docker.sock",
-    "/run/containerd/containerd.sock",
-    "/run/podman/podman.sock",
-    "/run/crio/crio.sock",
-)
 # Above any output: what rotates out is lost without a word, and replay after a crash needs every byte.
 _LOG = {"Type": "local", "Config": {"compress": "false", "max-size": "1024g", "max-file": "1"}}
 
 
 def of(spec: ContainerSpec) -> dict[str, object]:
-    """The body of Docker's create request. Raises `EngineRefused` for a mount that no run may have."""
+    """The body of Docker's create request. Raises `EngineRefused` or `MountRefused` for a mount that no run may have."""
     return {
         "Image": spec.image,
         "Entrypoint": main_process(spec.end_line),
@@ -66,8 +56,5 @@ def _mount(mount: str) -> str:
     target, _, mode = rest.partition(":")
     if not host.startswith("/") or not target.startswith("/") or mode not in {"", "ro", "rw"}:
         raise EngineRefused(f"mount {mount!r} is not HOST_PATH:CONTAINER_PATH[:ro] with absolute paths")
-    real = PurePosixPath(os.path.realpath(host))
-    for socket in _ENGINE_SOCKETS:
-        if PurePosixPath(os.path.realpath(socket)).is_relative_to(real):
-            raise EngineRefused(f"mount {mount!r} would give the run the container engine's socket {socket}")
+    mounts.check([mount])
     return mount

@@ -36,8 +36,8 @@ log = structlog.get_logger(__name__)
 # Time for the after_run hooks of a run that is cut short; without hooks it ends at once.
 _HOOKS_GRACE_S = 10.0
 _ENDED_WITHIN_S = 10.0
-# A shell that has its script begins within milliseconds.
-_SCRIPT_BEGINS_WITHIN_S = 5.0
+# A shell that has its script begins within milliseconds; a busy engine takes its time to tell.
+_SCRIPT_BEGINS_WITHIN_S = 15.0
 
 
 @dataclass(kw_only=True)
@@ -83,10 +83,10 @@ class Execution:
     async def recover_output(self) -> None:
         """Of a run that had ended in an earlier process: what was not acknowledged is read again."""
         if await self.container.found() is not None:
+            preamble = await asyncio.to_thread(self.page.preamble)
+            following = self._followed(secrets_of(self.job), preamble, on_event=self._note_end)
             with suppress(ContainerGone):
-                await self._followed(
-                    secrets_of(self.job), await asyncio.to_thread(self.page.preamble)
-                ).recover()
+                await following.recover()
 
     async def _to_its_end(self, start: Callable[[], Awaitable[None]]) -> Result:
         silence: asyncio.Task[NoReturn] | None = None
@@ -126,7 +126,7 @@ class Execution:
         )
         with self.workshop.warm.held_off():
             prepared = await preparation.run()
-            following = self._followed(secrets, prepared.preamble)
+            following = self._followed(secrets, prepared.preamble, on_event=self._note)
             self._ending = asyncio.create_task(following.follow(prepared.output, prepared.masker))
             await self._feed(prepared.script)
 
@@ -143,14 +143,19 @@ class Execution:
     async def _find(self) -> None:
         if await self.container.found() is None:
             raise ContainerGone("the run's container was gone when the runner was started again")
-        following = self._followed(secrets_of(self.job), await asyncio.to_thread(self.page.preamble))
+        preamble = await asyncio.to_thread(self.page.preamble)
+        following = self._followed(secrets_of(self.job), preamble, on_event=self._note)
         self._ending = asyncio.create_task(following.recover())
+        if self.before_gate.is_passed:
+            return
         if not await self._first_of(self._script_began, within_s=_SCRIPT_BEGINS_WITHIN_S):
             # The earlier process had not fed all of it, and nobody else can.
             await self.container.stop(0)
             raise PreparationCutShort
 
-    def _followed(self, secrets: list[bytes], preamble: bytes) -> Following:
+    def _followed(
+        self, secrets: list[bytes], preamble: bytes, *, on_event: Callable[[PhaseEvent], None]
+    ) -> Following:
         self._following = Following(
             engine=self.workshop.engine,
             container=self.container.id,
@@ -159,7 +164,7 @@ class Execution:
             secrets=secrets,
             spool=self.report.spool,
             store=self.store,
-            on_event=self._note,
+            on_event=on_event,
             is_whole=self._is_whole,
             preamble=preamble,
         )
@@ -171,12 +176,16 @@ class Execution:
             case PhaseBegan(Phase.INITIALIZING):
                 self._script_began.set()
                 self.report.phase = RUN_STATE_INITIALIZING
-            case GateReached() if not self.before_gate.is_passed:
+            case GateReached() if not self.before_gate.is_passed and self.before_gate.interruption is None:
                 self.before_gate.reach()
                 self.report.is_at_gate = True
-            case PhaseEnded(phase, exit_code):
-                self._phase_codes[phase] = exit_code
+            case _:
+                self._note_end(event)
         self.report.change()
+
+    def _note_end(self, event: PhaseEvent) -> None:
+        if isinstance(event, PhaseEnded):
+            self._phase_codes[event.phase] = event.exit_code
 
     def _is_whole(self) -> bool:
         """Whether the script's last mark came by."""

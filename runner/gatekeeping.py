@@ -65,7 +65,7 @@ class BeforeGate:
     async def interruptible(self) -> AsyncIterator[None]:
         """Cut short, it ends without an error; `interruption` then says why."""
         try:
-            async with asyncio.timeout(0 if self._interruption else self._total_s) as self._scope:
+            async with asyncio.timeout(self._may_take_s()) as self._scope:
                 yield
         except TimeoutError:
             if self._scope is None or not self._scope.expired():
@@ -74,6 +74,11 @@ class BeforeGate:
                 self._interruption = _timed_out(f"it took longer than {self._total_s:g} s")
         finally:
             self._scope = None
+
+    def _may_take_s(self) -> float | None:
+        if self._interruption is not None:
+            return 0
+        return None if self._is_reached or self._is_passed else self._total_s
 
     async def watch_silence(self, last_output_s: Callable[[], float]) -> NoReturn:
         """From now on, interrupts a run that writes nothing for too long. Runs until cancelled."""

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from interlock.v1.runner_service_pb2 import AssignmentRef, Job
-from runner import environment, images, job_source, labels, mounts, script
+from runner import environment, images, job_source, labels, script
 from runner.container import RunContainer
 from runner.engine import ContainerSpec, OutputStream
 from runner.errors import ContainerGone, EngineRefused, RunnerError
@@ -83,7 +83,6 @@ class Preparation:
 
     async def _container(self, spec: ContainerSpec, preamble: Preamble) -> OutputStream:
         engine, warm = self.workshop.engine, self.workshop.warm
-        mounts.check(self.job.container.mounts)
         policy = environment.pull_policy(self.job)
         image_id = await images.ensure_image(engine, self.job.image, policy, preamble.say)
         if (waiting := warm.take(spec, image_id)) is not None:

@@ -13,7 +13,7 @@ from control_plane.audit.chain import Event, Head
 from control_plane.audit.rules import AuditLog
 from control_plane.audit.store import Filter, Listed
 from control_plane.identity import principal
-from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens
+from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens, fitting
 from interlock.v1 import audit_pb2
 from interlock.v1 import audit_service_pb2 as rpc
 from interlock.v1.audit_service_pb2_grpc import AuditServiceServicer
@@ -40,11 +40,11 @@ class AuditServicer(AuditServiceServicer):
         listed = await self._log.page(
             principal.current.get(), wanted, before=self._page_tokens.decode(request), limit=size + 1
         )
-        shown = listed[:size]
+        shown = fitting(map(_message, listed[:size]))
         return rpc.ListEventsResponse(
-            events=[_message(one) for one in shown],
-            next_page_token=self._page_tokens.encode(request, shown[-1].event.id)
-            if len(listed) > size
+            events=shown,
+            next_page_token=self._page_tokens.encode(request, shown[-1].id)
+            if len(listed) > len(shown)
             else "",
         )
 

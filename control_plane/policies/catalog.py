@@ -4,10 +4,11 @@ when the call returns, every decision that begins afterwards uses it."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from control_plane import clock, errors, ids
 from control_plane.audit import events
@@ -15,6 +16,7 @@ from control_plane.identity.principal import Principal
 from control_plane.policies import attached, records, store
 from control_plane.policies.compiler import CompiledPolicy
 from control_plane.policies.engine import LoadedPolicy, PolicyEngine
+from control_plane.policies.errors import OpaUnavailable
 from control_plane.policies.kinds import Kind
 from control_plane.policies.messages import dialect_of, kind_of, to_policy
 from control_plane.storage import requests
@@ -24,6 +26,8 @@ from interlock.v1 import policy_service_pb2 as rpc
 
 CHANGEABLE = frozenset({"name", "description", "body", "labels"})
 _DEFAULT_FILE = "policy.rego"
+
+log = structlog.get_logger(__name__)
 
 
 class PolicyCatalog:
@@ -73,7 +77,7 @@ class PolicyCatalog:
         async with self._one_change:
             await self._engine.ensure_available()
             row = await self._db.write(unit)
-            await self._engine.put(LoadedPolicy(row.id, row.revision, row.module))
+            await _brought(row.id, self._engine.put(LoadedPolicy(row.id, row.revision, row.module)))
         return await self._message(row)
 
     async def update(self, principal: Principal, request: rpc.UpdatePolicyRequest) -> policy_pb2.Policy:
@@ -104,7 +108,7 @@ class PolicyCatalog:
                 await self._engine.ensure_available()
             row = await self._db.write(unit)
             if compiled is not None:
-                await self._engine.put(LoadedPolicy(row.id, row.revision, row.module))
+                await _brought(row.id, self._engine.put(LoadedPolicy(row.id, row.revision, row.module)))
         return await self._message(row)
 
     async def delete(self, principal: Principal, policy_id: str, etag: str) -> None:
@@ -119,7 +123,7 @@ class PolicyCatalog:
 
         async with self._one_change:
             await self._db.write(unit)
-            await self._engine.remove(policy_id)
+            await _brought(policy_id, self._engine.remove(policy_id))
 
     async def attach(self, principal: Principal, policy_id: str, stack_id: str) -> policy_pb2.Policy:
         """Raises NotFound for the policy or the stack."""
@@ -171,6 +175,15 @@ class PolicyCatalog:
     async def _message(self, row: sa.Row[Any]) -> policy_pb2.Policy:
         stacks = await self._db.read(lambda tx: store.attached_stacks(tx, row.id))
         return to_policy(row, stacks)
+
+
+async def _brought(policy_id: str, change: Awaitable[None]) -> None:
+    """Brings OPA a change that is committed. An OPA that died meanwhile has it once it is back, and the answer to
+    who needs it is no until then: so this is no failure of the change."""
+    try:
+        await change
+    except OpaUnavailable as error:
+        log.warning("policy.opa_has_it_later", policy_id=policy_id, cause=error.cause)
 
 
 def _found(tx: sa.Connection, policy_id: str) -> sa.Row[Any]:

@@ -88,9 +88,9 @@ class PolicyGuard:
             except (EvaluationFailed, OpaUnavailable) as error:
                 record = _failure_record(principal, stack, request, command, task_policies, error)
                 await self._refuse(principal, record, str(error))
-                raise (
-                    error.recorded_as(record.id) if isinstance(error, EvaluationFailed) else error
-                ) from error
+                if isinstance(error, EvaluationFailed):
+                    raise error.recorded_as(record.id) from error
+                raise
             record = _record(principal, stack, decision, (time.perf_counter_ns() - started) // 1000)
             try:
                 _require_write(decision.access.level, principal, stack)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 Document: TypeAlias = dict[str, Any]
@@ -94,7 +94,7 @@ class StackInfo:
 
 
 def access_input(request: RequestInfo, session: SessionInfo, stack: StackInfo) -> Document:
-    return {"request": asdict(request), "session": asdict(session), "stack": asdict(stack)}
+    return {"request": dict(vars(request)), "session": dict(vars(session)), "stack": _stack(stack)}
 
 
 def task_input(request: RequestInfo, session: SessionInfo, stack: StackInfo, command: str) -> Document:
@@ -104,3 +104,15 @@ def task_input(request: RequestInfo, session: SessionInfo, stack: StackInfo, com
 def with_command(access: Document, command: str) -> Document:
     """What task policies see where access policies see `access`."""
     return {**access, "request": {**access["request"], "command": command}}
+
+
+def _stack(stack: StackInfo) -> Document:
+    """As dataclasses.asdict makes it, in a twentieth of the time: each decision needs one."""
+    commit = stack.tracked_commit
+    return {
+        **vars(stack),
+        "roles": [dict(vars(role)) for role in stack.roles],
+        "space": dict(vars(stack.space)),
+        "worker_pool": dict(vars(stack.worker_pool)),
+        "tracked_commit": dict(vars(commit)) if commit else None,
+    }

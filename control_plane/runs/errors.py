@@ -45,6 +45,7 @@ class OutputMissing(DomainError):
     """Stored output is gone or was cut off."""
 
     code = grpc.StatusCode.DATA_LOSS
+    reason = ErrorReason.ERROR_REASON_OUTPUT_MISSING
 
     def __init__(self, run_id: str, offset: int, size: int) -> None:
         super().__init__(

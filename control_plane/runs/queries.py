@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from control_plane import clock, errors
 from control_plane.identity.principal import Principal
-from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens
+from control_plane.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES, PageTokens
 from control_plane.pools.connections import Connections
 from control_plane.runs import messages, store, waiting
 from control_plane.runs.states import WAITING, RunState
@@ -65,6 +65,8 @@ class Queries:
         wanted = request.page_size or DEFAULT_PAGE_SIZE
         filters = _filters(request)
         found: list[run_pb2.Run] = []
+        size_bytes = 0
+        is_full = False
         may_read: dict[str, bool] = {}
         for _ in range(_MAX_SCANNED_PAGES):
             rows = await self._db.read(
@@ -75,12 +77,13 @@ class Queries:
                 before_id = row.id
                 if may_read[row.stack_id]:
                     found.append(self._brief(row))
-                if len(found) == wanted:
+                    size_bytes += found[-1].ByteSize()
+                is_full = len(found) == wanted or size_bytes >= MAX_PAGE_BYTES
+                if is_full:
                     break
-            if len(found) == wanted or len(rows) < wanted:
-                is_last = len(found) < wanted
+            if is_full or len(rows) < wanted:
                 return rpc.ListRunsResponse(
-                    runs=found, next_page_token="" if is_last else self._pages.encode(request, before_id)
+                    runs=found, next_page_token=self._pages.encode(request, before_id) if is_full else ""
                 )
         return rpc.ListRunsResponse(runs=found, next_page_token=self._pages.encode(request, before_id))
 

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 
 from control_plane.identity import principal
-from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens
+from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens, fitting
 from control_plane.stacks.environment import Environments
 from control_plane.stacks.locks import Locks
 from control_plane.stacks.messages import to_stack
@@ -44,8 +44,11 @@ class StackServicer(stack_service_pb2_grpc.StackServiceServicer):
             self._tokens.decode(request),
             request.page_size or DEFAULT_PAGE_SIZE,
         )
+        shown = fitting(map(to_stack, stacks))
+        if len(shown) < len(stacks):
+            next_after = shown[-1].id
         return rpc.ListStacksResponse(
-            stacks=map(to_stack, stacks),
+            stacks=shown,
             next_page_token=self._tokens.encode(request, next_after) if next_after else "",
         )
 

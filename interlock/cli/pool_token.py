@@ -27,7 +27,7 @@ def create(
 
     `interlock pool token create public > token`
 
-    `INTERLOCK_ADDRESS=127.0.0.1:7171 INTERLOCK_POOL_TOKEN_FILE=token interlock runner`
+    `INTERLOCK_ADDRESS=127.0.0.1:7420 INTERLOCK_POOL_TOKEN_FILE=token interlock runner`
     """
     with connect(context) as client:
         created = client.pools.create_token(pool_id, name=name)

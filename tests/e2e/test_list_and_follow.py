@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import grpc
 import pytest
 
 from interlock import errors, types
 from interlock.client import Client
+from interlock.v1.audit_service_pb2 import ListEventsRequest
+from interlock.v1.audit_service_pb2_grpc import AuditServiceStub
+from interlock.v1.identity_service_pb2 import ExchangeApiKeyRequest
+from interlock.v1.identity_service_pb2_grpc import IdentityServiceStub
+from interlock.v1.run_service_pb2 import ListRunsRequest
+from interlock.v1.run_service_pb2_grpc import RunServiceStub
+from interlock.v1.stack_service_pb2 import ListStacksRequest
+from interlock.v1.stack_service_pb2_grpc import StackServiceStub
 from tests.e2e.conftest import new_id, new_stack
 from tests.house import House
 
 QUEUED = types.RunState.RUN_STATE_QUEUED
 DISCARDED = types.RunState.RUN_STATE_DISCARDED
+LARGE_HOOKS = types.Hooks(before_init=["#" * 65_000] * 6)
 
 
 async def test_runs_are_listed_newest_first_page_by_page(admin: Client) -> None:
@@ -21,6 +31,37 @@ async def test_runs_are_listed_newest_first_page_by_page(admin: Client) -> None:
     made = [(await admin.runs.create_task(stack.id, f"echo {number}")).id for number in range(7)]
     listed = [run.id async for run in admin.runs.list(stack_id=stack.id)]
     assert listed == made[::-1]
+
+
+async def test_a_page_of_large_items_is_cut_to_what_every_grpc_client_takes(
+    served: House, admin: Client
+) -> None:
+    stack = await new_stack(admin, labels=["heavy"], hooks=LARGE_HOOKS)
+    runs = {(await admin.runs.create_task(stack.id, ": " + "x" * 60_000)).id for _ in range(75)}
+    stacks = {stack.id} | {
+        (await new_stack(admin, labels=["heavy"], hooks=LARGE_HOOKS)).id for _ in range(10)
+    }
+    key_id, _, secret = served.admin_key.partition(".")
+    async with grpc.aio.insecure_channel(served.address) as channel:
+        exchange = ExchangeApiKeyRequest(key_id=key_id, secret=secret)
+        token = (await IdentityServiceStub(channel).ExchangeApiKey(exchange)).access_token
+        bearer = (("authorization", f"Bearer {token}"),)
+        few_runs = await RunServiceStub(channel).ListRuns(
+            ListRunsRequest(stack_id=stack.id, page_size=500), metadata=bearer
+        )
+        few_events = await AuditServiceStub(channel).ListEvents(
+            ListEventsRequest(stack_id=stack.id, page_size=500), metadata=bearer
+        )
+        few_stacks = await StackServiceStub(channel).ListStacks(
+            ListStacksRequest(labels=["heavy"], page_size=500), metadata=bearer
+        )
+    assert 0 < len(few_runs.runs) < 75
+    assert 0 < len(few_events.events) < 75
+    assert 0 < len(few_stacks.stacks) < 11
+    assert {run.id async for run in admin.runs.list(stack_id=stack.id)} == runs
+    created = admin.audit.list(stack_id=stack.id, action="task.created")
+    assert {event.resource_id async for event in created} == runs
+    assert {each.id async for each in admin.stacks.list(labels=["heavy"])} == stacks
 
 
 async def test_runs_are_filtered_by_state_caller_and_time(served: House, admin: Client) -> None:

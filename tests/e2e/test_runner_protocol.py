@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -39,6 +40,16 @@ async def assigned(client: Client, runner: ScriptedRunner, pool: str) -> rpc.Ass
     stack = await new_stack(client, pool_id=pool)
     await client.runs.create_task(stack.id, "true")
     return await runner.take()
+
+
+async def disconnected(client: Client, pool: str) -> None:
+    """Returns once the pool's only runner is."""
+    async with asyncio.timeout(20):
+        while True:
+            async for runner in client.pools.list_runners(pool_id=pool):
+                if runner.state == types.RunnerState.RUNNER_STATE_DISCONNECTED:
+                    return
+            await asyncio.sleep(0.02)
 
 
 def result_of(assignment: rpc.Assignment, output: bytes = b"", exit_code: int = 0) -> rpc.RunResult:
@@ -225,6 +236,7 @@ async def test_a_new_boot_proves_that_a_performing_command_is_gone(
     async with ScriptedRunner(served.address, runner.hello.pool_token, runner.hello.runner_id) as forgetful:
         await forgetful.connect()
         assert (await admin.runs.get(run_id)).state == types.RunState.RUN_STATE_PERFORMING
+    await disconnected(admin, pool)
     async with ScriptedRunner(served.address, runner.hello.pool_token, runner.hello.runner_id) as rebooted:
         rebooted.hello.boot_id = "boot-2"
         await rebooted.connect()

@@ -121,3 +121,19 @@ async def test_one_that_sends_without_end_costs_no_memory(
     await runner.receive("result_ack")
     assert server.memory_info().rss - before < 64 << 20
     await client.identity.get_caller()
+
+
+async def test_a_copy_of_a_runners_folder_on_another_machine_does_not_end_what_it_performs(
+    house: House, client: Client, runner: ScriptedRunner
+) -> None:
+    """Invariant 3: a new boot id is a proof only while nobody else is connected with the same runner id."""
+    assignment = await performing(client, runner)
+    async with ScriptedRunner(house.address, runner.hello.pool_token, runner.hello.runner_id) as copy:
+        copy.hello.boot_id = "boot-of-another-machine"
+        with pytest.raises(grpc.aio.AioRpcError, match="was its folder copied") as raised:
+            await copy.connect()
+    assert raised.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    run = await client.runs.get(assignment.assignment.run_id)
+    assert run.state == types.RunState.RUN_STATE_PERFORMING
+    runner.send(result=finished(assignment))
+    assert (await watch(client, run.id)).state == "FINISHED"

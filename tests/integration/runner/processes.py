@@ -85,7 +85,6 @@ class RunnerProcess:
     def all_containers(self, client: docker.DockerClient) -> list[Container]:
         """All that it has made and not removed."""
         runner_id = (self.folder / "runner-id").read_text().strip()
-        found: list[Container] = client.containers.list(
-            all=True, ignore_removed=True, filters={"label": f"{labels.RUNNER}={runner_id}"}
-        )
+        mine: dict[str, str | list[str] | bool] = {"label": f"{labels.RUNNER}={runner_id}"}
+        found: list[Container] = client.containers.list(all=True, filters=mine, ignore_removed=True)
         return found

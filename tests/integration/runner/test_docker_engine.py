@@ -10,7 +10,13 @@ import pytest
 
 from runner.docker_engine import DockerEngine
 from runner.engine import ContainerExit, ContainerId, ContainerSpec, ContainerState, Limits
-from runner.errors import ContainerGone, EngineRefused, EngineUnavailable, ImageUnavailable, StreamCut
+from runner.errors import (
+    ContainerGone,
+    EngineUnavailable,
+    ImageUnavailable,
+    MountRefused,
+    StreamCut,
+)
 from runner.phases import GateReached, Phase, PhaseBegan, PhaseEnded
 from runner.script import Hooks, RunScript, gate_line
 from runner.secret import Secret
@@ -193,7 +199,7 @@ async def test_an_image_without_a_shell_ends_with_127_before_any_phase(
 async def test_the_engine_s_socket_cannot_be_mounted(
     docker_engine: DockerEngine, test_image: str, source: str
 ) -> None:
-    with pytest.raises(EngineRefused, match="socket"):
+    with pytest.raises(MountRefused, match="hand the container engine"):
         async with started(docker_engine, test_image, mounts=(f"{source}:/host:ro",)):
             pass
 

@@ -8,10 +8,11 @@ import pty
 import re
 import signal
 import subprocess
-from collections.abc import Callable
 
+import docker
 import pytest
 
+from tests.holding import HOLD, release
 from tests.integration.sdk.running import CLI, Dev, eventually
 
 RUN_ID = re.compile(r"run_[a-z0-9]{26}")
@@ -36,6 +37,13 @@ def state_of(dev: Dev, run_id: str) -> str:
 
 def wait_for(dev: Dev, run_id: str, state: str) -> None:
     eventually(lambda: state_of(dev, run_id) == f"RUN_STATE_{state}")
+
+
+def hold(dev: Dev, stack: str) -> str:
+    """A task that performs until it is released."""
+    run_id = dev.run("task", "run", stack, "--detach", "--", HOLD).stdout.strip()
+    wait_for(dev, run_id, "PERFORMING")
+    return run_id
 
 
 def test_output_goes_to_stdout_and_states_to_stderr(dev: Dev, stack: str) -> None:
@@ -86,19 +94,24 @@ def test_a_task_before_whose_command_something_fails_is_125(dev: Dev, stack: str
     assert "never" not in failed.stdout
 
 
-def test_a_second_task_waits_and_says_for_which(dev: Dev, stack: str) -> None:
-    first = dev.begin("task", "run", stack, "--", "sleep 3")
+def test_a_second_task_waits_and_says_for_which(
+    dev: Dev, stack: str, docker_client: docker.DockerClient
+) -> None:
+    first = dev.begin("task", "run", stack, "--", HOLD)
     first_id = run_id_of(first, until="performing")
     second = dev.begin("task", "run", stack, "--", "true")
 
     second_id = run_id_of(second, until="waits:")
 
     assert first_id in dev.run("task", "show", second_id).stdout
+    release(docker_client, first_id)
     assert (first.wait(timeout=60), second.wait(timeout=60)) == (0, 0)
 
 
-def test_ctrl_c_before_performing_stops_the_run_without_a_terminal(dev: Dev, stack: str) -> None:
-    blocker = dev.run("task", "run", stack, "--detach", "--", "sleep 3").stdout.strip()
+def test_ctrl_c_before_performing_stops_the_run_without_a_terminal(
+    dev: Dev, stack: str, docker_client: docker.DockerClient
+) -> None:
+    blocker = hold(dev, stack)
     process = dev.begin("task", "run", stack, "--", "echo never")
     run_id = run_id_of(process, until="waits:")
 
@@ -106,11 +119,14 @@ def test_ctrl_c_before_performing_stops_the_run_without_a_terminal(dev: Dev, sta
 
     assert process.wait(timeout=30) == 130
     assert state_of(dev, run_id) == "RUN_STATE_DISCARDED"
+    release(docker_client, blocker)
     dev.run("task", "watch", blocker)
 
 
-def test_ctrl_c_while_performing_detaches_and_says_how_to_come_back(dev: Dev, stack: str) -> None:
-    process = dev.begin("task", "run", stack, "--", "echo one; sleep 3; echo two")
+def test_ctrl_c_while_performing_detaches_and_says_how_to_come_back(
+    dev: Dev, stack: str, docker_client: docker.DockerClient
+) -> None:
+    process = dev.begin("task", "run", stack, "--", f"echo one; {HOLD}; echo two")
     assert process.stdout is not None
     assert process.stdout.readline() == b"one\n"
 
@@ -118,8 +134,9 @@ def test_ctrl_c_while_performing_detaches_and_says_how_to_come_back(dev: Dev, st
     _, stderr = process.communicate(timeout=30)
 
     assert process.returncode == 130
-    command = re.search(rb"interlock (task watch run_\w+ --offset 4)", stderr)
+    command = re.search(rb"interlock (task watch (run_\w+) --offset 4)", stderr)
     assert command is not None, stderr
+    release(docker_client, command[2].decode())
     assert dev.run(*command[1].decode().split()).stdout == "two\n"
 
 
@@ -141,14 +158,17 @@ def read_until(terminal: int, word: str) -> str:
 
 
 @pytest.mark.parametrize(("answer", "state", "code"), [("y", "DISCARDED", 130), ("n", "FINISHED", 0)])
-def test_ctrl_c_on_a_terminal_asks_first(dev: Dev, stack: str, answer: str, state: str, code: int) -> None:
-    dev.run("task", "run", stack, "--detach", "--", "sleep 3")
+def test_ctrl_c_on_a_terminal_asks_first(
+    dev: Dev, stack: str, docker_client: docker.DockerClient, answer: str, state: str, code: int
+) -> None:
+    blocker = hold(dev, stack)
     process, terminal = on_terminal(dev, "task", "run", stack, "--", "true")
     shown = read_until(terminal, "waits:")
 
     process.send_signal(signal.SIGINT)
     read_until(terminal, "Stop it? [y/N]")
     os.write(terminal, f"{answer}\n".encode())
+    release(docker_client, blocker)
 
     assert process.wait(timeout=60) == code
     os.close(terminal)
@@ -184,14 +204,14 @@ def test_the_same_request_id_gives_the_same_run(dev: Dev, stack: str) -> None:
     assert dev.run(*arguments).stdout == dev.run(*arguments).stdout
 
 
-def test_a_stopped_run_is_told_by_task_stop(dev: Dev, stack: str, new_stack: Callable[[], str]) -> None:
-    blocker = dev.run("task", "run", stack, "--detach", "--", "sleep 3").stdout.strip()
+def test_a_stopped_run_is_told_by_task_stop(dev: Dev, stack: str, docker_client: docker.DockerClient) -> None:
+    blocker = hold(dev, stack)
     waiting = dev.run("task", "run", stack, "--detach", "--", "true").stdout.strip()
 
     assert "discarded" in dev.run("task", "stop", waiting).stderr
-    wait_for(dev, blocker, "PERFORMING")
     refused = dev.run("task", "stop", blocker, check=False)
 
     assert refused.returncode == 1
     assert "perform" in refused.stderr
+    release(docker_client, blocker)
     dev.run("task", "watch", blocker)

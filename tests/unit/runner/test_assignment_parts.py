@@ -52,6 +52,14 @@ async def test_nothing_interrupts_behind_the_gate() -> None:
     assert gate.interruption is None
 
 
+async def test_no_time_out_holds_for_a_run_that_passed_its_gate_under_an_earlier_process() -> None:
+    gate = _gate(total_s=0.05)
+    assert gate.let_pass()
+    async with gate.interruptible():
+        await asyncio.sleep(0.1)
+    assert gate.interruption is None
+
+
 async def test_a_cancellation_from_outside_stays_one() -> None:
     gate = _gate()
 

@@ -43,6 +43,9 @@ def test_plaintext_that_others_can_reach_has_to_be_asked_for_in_words() -> None:
         ({"GIT_ALLOW": "ext"}, "not ext"),
         ({"MAX_UPLOAD_BYTES": "much"}, "is not a number"),
         ({"RUNNER_LEASE_S": "0"}, "must be more than 0"),
+        ({"RUNNER_LEASE_S": "nan"}, "must be more than 0"),
+        ({"MAX_UPLOAD_BYTES": "1e999"}, "must be more than 0 and finite"),
+        ({"LOG": "jsn"}, "neither json nor text"),
     ],
 )
 def test_a_variable_that_does_not_fit_is_named(variables: dict[str, str], words: str) -> None:
