@@ -1,7 +1,4 @@
-"""One run's container: made or taken warm, given its script and its gate token, and taken away.
-
-Whatever the engine does meanwhile.
-"""
+"""One run's container: made or taken warm, fed and taken away, whatever the engine does meanwhile."""
 
 from __future__ import annotations
 

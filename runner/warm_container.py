@@ -80,7 +80,7 @@ class WarmContainer:
 
 
 async def start(engine: Engine, kind: Kind, *, runner_id: str) -> WarmContainer:
-    """Leaves nothing behind when it fails. To be shielded from cancellation."""
+    """Removes what it made when it fails. To be shielded from cancellation."""
     end_line = script.new_end_line()
     container = await engine.create(
         ContainerSpec(
