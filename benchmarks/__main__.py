@@ -20,10 +20,12 @@ from benchmarks import (
     idle,
     mask,
     rate_cold,
+    rate_warm,
     results,
     runner_memory,
     stream,
     task_cold,
+    task_warm,
     watch_lag,
 )
 from benchmarks.ground import Ground
@@ -34,12 +36,14 @@ Measurement = Callable[[Ground], Awaitable[list[Figure]]]
 # The short ones first: what is wrong shows early.
 MEASUREMENTS: Final[dict[tuple[str, ...], Measurement]] = {
     ("task_cold",): task_cold.measure,
+    ("task_warm",): task_warm.measure,
     ("create_task_p50", "create_task_p99", "create_task_rate"): create_task.measure,
     ("watch_lag_p99",): watch_lag.measure,
     ("idle_cpu", "rss_control_plane"): idle.measure,
     ("rss_runner",): runner_memory.measure,
     ("mask_20", "mask_2000"): mask.measure,
     ("rate_cold",): rate_cold.measure,
+    ("rate_warm",): rate_warm.measure,
     ("stream_200mb",): stream.measure,
 }
 _CACHE: Final = Path(__file__).parent.parent / ".cache"

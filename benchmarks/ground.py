@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -12,6 +13,9 @@ from pathlib import Path
 from interlock.client import Client
 from tests import house
 from tests.house import House, Part
+
+_LOOK_S = 0.5
+_WARMED_WITHIN_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,13 @@ class Ground:
                 yield site
 
     @asynccontextmanager
-    async def with_runner(self, capacity: int = 4) -> AsyncIterator[Site]:
-        """And a runner for so many runs at once. Containers that are left at the end are removed."""
+    async def with_runner(self, capacity: int = 4, *, warm: int = 0) -> AsyncIterator[Site]:
+        """And a runner for so many runs at once, which keeps so many containers warm. All are removed at the end."""
         async with self.opened() as site, site.connect() as client:
-            runner = await site.start_runner(capacity=capacity)
+            runner = await site.start_runner(capacity=capacity, INTERLOCK_RUNNER_WARM=str(warm))
             [runner_id] = [known.id async for known in client.pools.list_runners()]
             try:
-                yield Site(self, site, client, runner)
+                yield Site(self, site, client, runner, runner_id)
             finally:
                 runner.kill()
                 self._remove_containers(runner_id)
@@ -45,10 +49,14 @@ class Ground:
         """A command of docker's on this engine."""
         return ["docker", "--host", self.engine_url, *arguments]
 
+    def containers(self, *filters: str) -> list[str]:
+        """The ids of those that all filters of `docker ps` let through."""
+        options = (option for each in filters for option in ("--filter", each))
+        listing = self.docker("ps", "-aq", "--no-trunc", *options)
+        return subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+
     def _remove_containers(self, runner_id: str) -> None:
-        listing = self.docker("ps", "-aq", "--filter", f"label=dev.interlock.runner={runner_id}")
-        ids = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
-        if ids:
+        if ids := self.containers(f"label=dev.interlock.runner={runner_id}"):
             # What the runner was removing itself a moment ago makes this fail, and is gone all the same.
             subprocess.run(self.docker("rm", "-f", *ids), capture_output=True, check=False)
 
@@ -61,10 +69,28 @@ class Site:
     house: House
     client: Client
     runner: Part
+    runner_id: str
+
+    async def warmed(self, count: int) -> None:
+        """Returns once so many containers wait for a run."""
+        mine = f"label=dev.interlock.runner={self.runner_id}"
+
+        def are_there() -> bool:
+            waiting = self.ground.containers(mine, "name=^/interlock-warm-")
+            return sum(container in self.runner.text() for container in waiting) >= count
+
+        async with asyncio.timeout(_WARMED_WITHIN_S):
+            while not are_there():
+                await asyncio.sleep(_LOOK_S)  # looking costs what warming needs
+
+    async def bare_stack(self, stack_id: str) -> str:
+        """A stack without files: like `docker run`, it begins in an empty folder."""
+        await self.client.stacks.create(stack_id, stack_id=stack_id, image=self.ground.image, tool="custom")
+        return stack_id
 
     async def stack(self, stack_id: str) -> str:
         """A stack with one small file and no init of its own: what `docker run` would do, and no more."""
-        await self.client.stacks.create(stack_id, stack_id=stack_id, image=self.ground.image, tool="custom")
+        await self.bare_stack(stack_id)
         with tempfile.TemporaryDirectory() as source:
             (Path(source) / "main.tf").write_text('resource "terraform_data" "one" {}\n')
             await self.client.stacks.push(stack_id, Path(source))

@@ -20,14 +20,23 @@ class Pair:
     docker_s: float
 
 
+async def _at_once() -> None:
+    """Nothing to get ready."""
+
+
 async def measure(
-    ours: Callable[[], Awaitable[object]], docker: Callable[[], Awaitable[object]], *, pairs: int = PAIRS
+    ours: Callable[[], Awaitable[object]],
+    docker: Callable[[], Awaitable[object]],
+    *,
+    pairs: int = PAIRS,
+    get_ready: Callable[[], Awaitable[object]] = _at_once,
 ) -> list[Pair]:
-    """Who goes first alternates. One round of each before is not counted."""
+    """Who goes first alternates. One round of each before is not counted, and neither is `get_ready` before a pair."""
     await ours()
     await docker()
     measured = []
     for number in range(pairs):
+        await get_ready()
         if number % 2:
             ours_s, docker_s = await _seconds(ours), await _seconds(docker)
         else:

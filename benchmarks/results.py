@@ -35,6 +35,8 @@ class Target:
 TARGETS: Final = {
     "task_cold": Target("of docker run", 1.15, "lower"),
     "rate_cold": Target("of docker run", 0.9, "higher"),
+    "task_warm": Target("of docker run", 0.35, "lower"),
+    "rate_warm": Target("of docker run", 2.0, "higher"),
     "stream_200mb": Target("of docker run", 1.0, "higher"),
     "mask_20": Target("MB per CPU second", 800, "higher"),
     "mask_2000": Target("MB per CPU second", 400, "higher"),

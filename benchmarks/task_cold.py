@@ -15,14 +15,15 @@ async def measure(ground: Ground) -> list[Figure]:
         stack_id = await site.stack("bench")
 
         async def ours() -> None:
-            _require(await site.run(stack_id, COMMAND))
+            require(await site.run(stack_id, COMMAND))
 
         async def docker() -> None:
-            _require(await pairs.docker_run(ground, COMMAND))
+            require(await pairs.docker_run(ground, COMMAND))
 
         return [pairs.time_ratio("task_cold", await pairs.measure(ours, docker, pairs=PAIRS))]
 
 
-def _require(output: bytes) -> None:
+def require(output: bytes) -> None:
+    """The command's output was seen."""
     if b"hi\n" not in output:
         raise RuntimeError(f"output is missing: {output!r}")

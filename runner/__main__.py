@@ -12,7 +12,8 @@ from typing import NoReturn
 import structlog
 
 from interlock.v1.runner_service_pb2 import Hello
-from runner import folder, labels, logs
+from runner import folder, logs
+from runner.belonging import belongs_to
 from runner.config import Config, read_config
 from runner.connection import Connection
 from runner.docker_engine import DockerEngine
@@ -21,6 +22,7 @@ from runner.errors import ConfigInvalid, EngineRefused, EngineUnavailable, Folde
 from runner.journal import Journal
 from runner.roster import Roster
 from runner.sweep import sweep_containers, sweep_folder
+from runner.warm import WarmPool
 from runner.without_engine import WithoutEngine
 from runner.workshop import Workshop
 
@@ -56,11 +58,12 @@ async def serve(config: Config) -> None:
     connection, greeting = Connection(config), _greeting(config, runner_id)
     engine = await _engine(connection, greeting, may_connect=not entries)
     sweep_folder(config.folder)
-    held = {entry.assignment_id for entry in entries}
-    found = await sweep_containers(engine, runner_id=runner_id, held=held)
+    found = await sweep_containers(engine, runner_id=runner_id, held=entries)
+    warm = WarmPool(engine, runner_id=runner_id, per_kind=config.warm, total=config.capacity)
     workshop = Workshop(
         engine=engine,
         journal=journal,
+        warm=warm,
         runner_id=runner_id,
         folder=config.folder,
         max_spool_bytes=config.max_spool_bytes,
@@ -71,10 +74,12 @@ async def serve(config: Config) -> None:
         workshop,
         greeting,
         entries=entries,
-        present={container.labels.get(labels.ASSIGNMENT, "") for container in found},
+        present={entry.assignment_id for entry in entries if any(belongs_to(each, entry) for each in found)},
     )
     _end_on_signals(roster)
-    background = [asyncio.create_task(connection.run(roster)), asyncio.create_task(_watch(engine, roster))]
+    background = [
+        asyncio.create_task(work) for work in (connection.run(roster), _watch(engine, roster), warm.run())
+    ]
     executing = asyncio.create_task(roster.run())
     try:
         done, _ = await asyncio.wait({executing, *background}, return_when=asyncio.FIRST_COMPLETED)

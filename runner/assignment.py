@@ -64,7 +64,7 @@ class Run:
             total_timeout_s=environment.total_timeout_s(job.container),
             no_output_timeout_s=environment.no_output_timeout_s(job.container),
         )
-        self._container = RunContainer(workshop.engine, entry.assignment_id)
+        self._container = RunContainer(workshop.engine, workshop.runner_id, entry)
         self._execution = Execution(
             job=job,
             assignment=self.assignment,

@@ -19,6 +19,7 @@ _DEFAULT_DIR = "~/.local/share/interlock/runner"
 _DEFAULT_CAPACITY = 4
 _MAX_CAPACITY = 1000
 _DEFAULT_SPOOL_MIB = 4096
+_DEFAULT_WARM = 2
 _MAX_NAME = 128
 
 
@@ -45,6 +46,8 @@ class Config:
     """Of one run; beyond it the run's output has to wait until the control plane has taken some."""
     git_protocols: frozenset[str] = DEFAULT_PROTOCOLS
     """By which the sources of stacks are read."""
+    warm: int = _DEFAULT_WARM
+    """How many containers to have started in advance, for each kind lately in use; 0 for none."""
 
 
 def read_config(environ: Mapping[str, str]) -> Config:
@@ -59,6 +62,7 @@ def read_config(environ: Mapping[str, str]) -> Config:
         tls=_tls(environ, address),
         git_protocols=DEFAULT_PROTOCOLS | _git_allow(environ.get("INTERLOCK_GIT_ALLOW", "")),
         max_spool_bytes=_number(environ, "INTERLOCK_RUNNER_MAX_SPOOL_MIB", _DEFAULT_SPOOL_MIB, 1 << 30) << 20,
+        warm=_number(environ, "INTERLOCK_RUNNER_WARM", _DEFAULT_WARM, _MAX_CAPACITY, minimum=0),
     )
 
 
@@ -96,10 +100,10 @@ def _git_allow(text: str) -> frozenset[str]:
     return allowed
 
 
-def _number(environ: Mapping[str, str], name: str, default: int, maximum: int) -> int:
+def _number(environ: Mapping[str, str], name: str, default: int, maximum: int, *, minimum: int = 1) -> int:
     text = environ.get(name) or str(default)
-    if not text.isdecimal() or not 1 <= int(text) <= maximum:
-        raise ConfigInvalid(f"{name} is {text!r}: it must be a whole number from 1 to {maximum}")
+    if not text.isdecimal() or not minimum <= int(text) <= maximum:
+        raise ConfigInvalid(f"{name} is {text!r}: it must be a whole number from {minimum} to {maximum}")
     return int(text)
 
 

@@ -56,12 +56,15 @@ class DockerEngine:
         version = await self._call("ping", self._client.version, api_version=False)
         return str(version["Version"])
 
-    async def has_image(self, image: str) -> bool:
+    async def image_id(self, image: str) -> str:
         try:
-            await self._call("inspect image", self._client.inspect_image, image)
+            inspected = await self._call("inspect image", self._client.inspect_image, image)
         except ImageUnavailable:
-            return False
-        return True
+            return ""
+        return str(inspected["Id"])
+
+    async def image_of(self, container: ContainerId) -> str:
+        return str((await self._call("inspect", self._client.inspect_container, container))["Image"])
 
     async def pull(self, image: str, on_status: Callable[[PullStatus], None]) -> None:
         loop = asyncio.get_running_loop()

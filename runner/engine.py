@@ -104,7 +104,11 @@ class Engine(Protocol):
     async def ping(self) -> str:
         """The engine's version, for people."""
 
-    async def has_image(self, image: str) -> bool: ...
+    async def image_id(self, image: str) -> str:
+        """What the name means now; "" when there is no such image."""
+
+    async def image_of(self, container: ContainerId) -> str:
+        """The id of the image that the container was made from."""
 
     async def pull(self, image: str, on_status: Callable[[PullStatus], None]) -> None:
         """Calls `on_status` on the event loop. Raises `ImageUnavailable`."""

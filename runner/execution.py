@@ -124,10 +124,11 @@ class Execution:
             container=self.container,
             secrets=secrets,
         )
-        prepared = await preparation.run()
-        following = self._followed(secrets, prepared.preamble, on_event=self._note)
-        self._ending = asyncio.create_task(following.follow(prepared.output, prepared.masker))
-        await self._feed(prepared.script)
+        with self.workshop.warm.held_off():
+            prepared = await preparation.run()
+            following = self._followed(secrets, prepared.preamble, on_event=self._note)
+            self._ending = asyncio.create_task(following.follow(prepared.output, prepared.masker))
+            await self._feed(prepared.script)
 
     async def _feed(self, text: bytes) -> None:
         assert self._ending is not None

@@ -18,10 +18,13 @@ class PullPolicy(StrEnum):
     NEVER = "never"
 
 
-async def ensure_image(engine: Engine, image: str, policy: PullPolicy, say: Callable[[str], None]) -> None:
-    """Raises `ImageUnavailable`, with what to do. `say` gets lines for the run's output, without their newline."""
-    if policy is not PullPolicy.ALWAYS and await engine.has_image(image):
-        return
+async def ensure_image(engine: Engine, image: str, policy: PullPolicy, say: Callable[[str], None]) -> str:
+    """The image's id. `say` gets lines for the run's output, without their newline.
+
+    Raises `ImageUnavailable`, with what to do.
+    """
+    if policy is not PullPolicy.ALWAYS and (known := await engine.image_id(image)):
+        return known
     if policy is PullPolicy.NEVER:
         raise ImageUnavailable(
             f"image {image} is not on the runner, and the stack's pull policy says never to pull it; "
@@ -35,6 +38,7 @@ async def ensure_image(engine: Engine, image: str, policy: PullPolicy, say: Call
             say(line)
 
     await engine.pull(image, show)
+    return await engine.image_id(image)
 
 
 class PullProgress:

@@ -1,4 +1,4 @@
-"""The labels on everything that a runner makes in its engine, by which a later process finds it again."""
+"""The labels and names of everything that a runner makes in its engine, by which a later process finds it again."""
 
 from __future__ import annotations
 

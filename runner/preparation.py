@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from interlock.v1.runner_service_pb2 import AssignmentRef, Job
 from runner import environment, images, job_source, labels, script
 from runner.container import RunContainer
-from runner.engine import OutputStream
-from runner.errors import RunnerError
+from runner.engine import ContainerSpec, OutputStream
+from runner.errors import ContainerGone, EngineRefused, RunnerError
 from runner.groups import first_of
 from runner.masking import Masker
 from runner.page import Page
@@ -40,26 +40,33 @@ class Preparation:
     secrets: list[bytes]
 
     async def run(self) -> Prepared:
-        """Raises the first `RunnerError` of any part; the others are then given up."""
-        end_line = script.new_end_line()
+        """Raises the first `RunnerError` of any part; the others are then given up.
+
+        A warm container that dies before it has its script costs time, and nothing else.
+        """
         preamble = Preamble(self.report)
         mounted_files = job_source.mounted_files(self.job)
+        spec = self._spec()
         with first_of(RunnerError):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._accept())
                 masker = tasks.create_task(self._masker(preamble))
                 workspace = tasks.create_task(self._workspace())
-                output = tasks.create_task(self._container(end_line, preamble))
-                text = environment.script_of(self.job, self.assignment).render(
-                    end_line=end_line, nonce=self.page.entry.nonce, gate_token=self.page.entry.gate_token
-                )
+                container = tasks.create_task(self._container(spec, preamble))
+                # What no shell can be given is refused before there is a container.
+                text = self._script(spec.end_line)
+        output = container.result()
         with workspace.result() as files:
-            await asyncio.gather(
-                self.page.start(self.container.id, preamble.text), self.container.put(files.archive())
-            )
-        if self.job.files:
-            await self.container.put(mounted_files)
-        return Prepared(output.result(), masker.result(), preamble.text, text)
+            if not await self._equipped(files, mounted_files, preamble):
+                output = await self.container.make(spec)
+                await self._equipped(files, mounted_files, preamble)
+        if self.container.end_line != spec.end_line:
+            text = self._script(self.container.end_line)
+        return Prepared(output, masker.result(), preamble.text, text)
+
+    @property
+    def _name(self) -> str:
+        return labels.name_of_run(self.assignment.run_id, self.assignment.fencing_token)
 
     async def _accept(self) -> None:
         await self.page.accept()
@@ -74,14 +81,48 @@ class Preparation:
     async def _workspace(self) -> Workspace:
         return await job_source.workspace_of(self.job, self.assignment, self.workshop)
 
-    async def _container(self, end_line: str, preamble: Preamble) -> OutputStream:
-        engine = self.workshop.engine
+    async def _container(self, spec: ContainerSpec, preamble: Preamble) -> OutputStream:
+        engine, warm = self.workshop.engine, self.workshop.warm
         policy = environment.pull_policy(self.job)
-        await images.ensure_image(engine, self.job.image, policy, preamble.say)
-        spec = environment.spec_of(
-            self.job,
-            name=labels.name_of_run(self.assignment.run_id, self.assignment.fencing_token),
+        image_id = await images.ensure_image(engine, self.job.image, policy, preamble.say)
+        if (waiting := warm.take(spec, image_id)) is not None:
+            return self.container.take(waiting)
+        return await self.container.make(spec)
+
+    def _script(self, end_line: str) -> bytes:
+        return environment.script_of(self.job, self.assignment).render(
             end_line=end_line,
+            nonce=self.page.entry.nonce,
+            gate_token=self.page.entry.gate_token,
+        )
+
+    async def _equipped(self, files: Workspace, mounted_files: bytes, preamble: Preamble) -> bool:
+        """False when the container was a warm one and died, which nobody sees before it is asked to do something."""
+        warm = self.container.warm
+        try:
+            await asyncio.gather(
+                self.page.start(self.container.id, preamble.text),
+                self.container.claim(self._name),
+                self._put(files, mounted_files),
+            )
+        except (ContainerGone, EngineRefused):
+            if warm is None:
+                raise
+            return False
+        return warm is None or warm.is_alive
+
+    async def _put(self, files: Workspace, mounted_files: bytes) -> None:
+        # An empty workspace is in a warm container already, and unpacking one takes the engine 45 ms.
+        if not files.is_empty or self.container.warm is None:
+            await self.container.put(files.archive())
+        if self.job.files:
+            await self.container.put(mounted_files)
+
+    def _spec(self) -> ContainerSpec:
+        return environment.spec_of(
+            self.job,
+            name=self._name,
+            end_line=script.new_end_line(),
             labels=labels.of_run(
                 runner_id=self.workshop.runner_id,
                 run_id=self.assignment.run_id,
@@ -89,4 +130,3 @@ class Preparation:
                 fence=self.assignment.fencing_token,
             ),
         )
-        return await self.container.make(spec)

@@ -70,6 +70,7 @@ class Roster:
         """Takes nothing new, finishes what it has."""
         log.info("runner.draining", runs=len(self._runs) + len(self._earlier))
         self._is_leaving = True
+        self._workshop.warm.end()
         self._note_change()
 
     def note_engine(self, trouble: str) -> None:
@@ -187,7 +188,7 @@ class Roster:
 
     async def _discard(self, entry: Entry) -> None:
         await asyncio.to_thread(self._workshop.journal.remove, entry.assignment_id)
-        await RunContainer(self._workshop.engine, entry.assignment_id).remove()
+        await RunContainer(self._workshop.engine, self._workshop.runner_id, entry).remove()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._executing is not None, "the roster runs as long as the connection"

@@ -11,12 +11,14 @@ from interlock.v1.runner_service_pb2 import AssignmentRef
 from runner.engine import Engine
 from runner.journal import Journal
 from runner.sources.git import DEFAULT_PROTOCOLS
+from runner.warm import WarmPool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
     engine: Engine
     journal: Journal
+    warm: WarmPool
     runner_id: str
     folder: Path
     """The runner's own, for temporary files too."""

@@ -23,6 +23,7 @@ class Workspace:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self.is_empty = False
         # Docker's and Go's tar read PAX; it has no limits on lengths of names or sizes.
         self.tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         for path, mode in _FOLDERS.items():
@@ -33,6 +34,7 @@ class Workspace:
         """Folders only: the stack has no source yet."""
         workspace = cls(io.BytesIO())
         workspace.finish()
+        workspace.is_empty = True
         return workspace
 
     @classmethod

@@ -327,9 +327,7 @@ async def test_nothing_of_a_run_is_left_on_the_engine_or_the_runner(
 
 
 def _containers(engine: docker.DockerClient, run_id: str) -> list[Any]:
-    return engine.containers.list(
-        all=True, ignore_removed=True, filters={"label": f"dev.interlock.run={run_id}"}
-    )
+    return engine.containers.list(all=True, ignore_removed=True, filters={"name": f"interlock-{run_id}-"})
 
 
 def _release(engine: docker.DockerClient, run_id: str) -> None:

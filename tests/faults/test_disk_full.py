@@ -58,7 +58,7 @@ async def house(tmp_path: Path, engine_url: str) -> AsyncIterator[House]:
 
 
 def let_go(engine: docker.DockerClient, run_id: str) -> Container:
-    [container] = engine.containers.list(filters={"label": f"dev.interlock.run={run_id}"})
+    [container] = engine.containers.list(filters={"name": f"interlock-{run_id}-"})
     assert container.exec_run(["sh", "-c", ": > /tmp/go"]).exit_code == 0
     return container
 

@@ -69,7 +69,7 @@ async def test_a_command_that_ends_while_the_engine_is_away_is_reported_when_it_
     run = await performing(client, test_image)
     await grown(client, run.id)
     await line.cut()
-    [container] = docker_client.containers.list(filters={"label": f"dev.interlock.run={run.id}"})
+    [container] = docker_client.containers.list(filters={"name": f"interlock-{run.id}-"})
     end(docker_client, run.id)
     assert container.wait()["StatusCode"] == 0
     assert (await client.runs.get(run.id)).state == types.RunState.RUN_STATE_PERFORMING
@@ -85,7 +85,7 @@ async def test_an_engine_that_is_away_when_the_gate_opens_performs_the_command_o
     run = await client.runs.create_task(stack.id, "echo performed")
     await reached(client, run.id, "INITIALIZING")
     await line.cut()
-    [container] = docker_client.containers.list(filters={"label": f"dev.interlock.run={run.id}"})
+    [container] = docker_client.containers.list(filters={"name": f"interlock-{run.id}-"})
     assert container.exec_run(["sh", "-c", ": > /tmp/go"]).exit_code == 0
     await line.open()
     seen = await watch(client, run.id)

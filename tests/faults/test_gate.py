@@ -90,7 +90,7 @@ async def test_a_runner_killed_between_the_commands_end_and_its_result_reports_i
     await grown(client, run.id)
     runner = house.runners["one"]
     runner.signal(signal.SIGSTOP)
-    [container] = docker_client.containers.list(filters={"label": f"dev.interlock.run={run.id}"})
+    [container] = docker_client.containers.list(filters={"name": f"interlock-{run.id}-"})
     end(docker_client, run.id)
     await asyncio.to_thread(container.wait)
     runner.kill()

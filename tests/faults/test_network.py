@@ -79,7 +79,7 @@ async def test_a_run_that_is_lost_before_its_gate_is_not_performed_though_its_ru
     run = await client.runs.create_task(stack.id, "echo performed")
     await reached(client, run.id, "INITIALIZING")
     await wire.cut()
-    [container] = docker_client.containers.list(filters={"label": f"dev.interlock.run={run.id}"})
+    [container] = docker_client.containers.list(filters={"name": f"interlock-{run.id}-"})
     assert container.exec_run(["sh", "-c", ": > /tmp/go"]).exit_code == 0
     seen = await watch(client, run.id)
     assert (seen.state, seen.run.failure) == ("FAILED", types.RunFailure.RUN_FAILURE_RUNNER_LOST)
@@ -96,7 +96,7 @@ async def test_a_go_that_never_arrived_is_given_again_and_the_command_performed_
     run = await client.runs.create_task(stack.id, "echo performed")
     await reached(client, run.id, "INITIALIZING")
     wire.hold(to_target=False)
-    [container] = docker_client.containers.list(filters={"label": f"dev.interlock.run={run.id}"})
+    [container] = docker_client.containers.list(filters={"name": f"interlock-{run.id}-"})
     assert container.exec_run(["sh", "-c", ": > /tmp/go"]).exit_code == 0
     await house.server.logged("run.gate_opened")
     await wire.cut()
@@ -146,4 +146,4 @@ async def unreachable(client: Client, run_id: str) -> types.Run:
 
 
 def _containers(engine: docker.DockerClient, run_id: str) -> list[object]:
-    return list(engine.containers.list(all=True, filters={"label": f"dev.interlock.run={run_id}"}))
+    return list(engine.containers.list(all=True, filters={"name": f"interlock-{run_id}-"}))

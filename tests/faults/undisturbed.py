@@ -45,5 +45,5 @@ async def grown(client: Client, run_id: str, more: int = 20_000) -> None:
 
 
 def end(engine: docker.DockerClient, run_id: str) -> None:
-    [container] = engine.containers.list(filters={"label": f"dev.interlock.run={run_id}"})
+    [container] = engine.containers.list(filters={"name": f"interlock-{run_id}-"})
     assert container.exec_run(["sh", "-c", ": > /tmp/end"]).exit_code == 0

@@ -49,7 +49,7 @@ def start_runner(
     for runner in started:
         runner.end()
         if (runner.folder / "runner-id").exists():
-            for container in runner.containers(docker_client):
+            for container in runner.all_containers(docker_client):
                 with suppress(docker.errors.APIError):  # the runner was just removing it
                     container.remove(force=True)
 

@@ -75,6 +75,14 @@ class RunnerProcess:
         return [line for line in self.log() if line["event"] == event]
 
     def containers(self, client: docker.DockerClient) -> list[Container]:
+        """Those of runs."""
+        return [each for each in self.all_containers(client) if not labels.is_waiting_name(each.name or "")]
+
+    def warm(self, client: docker.DockerClient) -> list[Container]:
+        """Those that wait for a run."""
+        return [each for each in self.all_containers(client) if labels.is_waiting_name(each.name or "")]
+
+    def all_containers(self, client: docker.DockerClient) -> list[Container]:
         """All that it has made and not removed."""
         runner_id = (self.folder / "runner-id").read_text().strip()
         mine: dict[str, str | list[str] | bool] = {"label": f"{labels.RUNNER}={runner_id}"}

@@ -176,7 +176,7 @@ async def test_a_process_killed_for_its_memory_is_told_as_such(
 
 
 async def test_an_image_that_does_not_exist_is_named(docker_engine: DockerEngine) -> None:
-    assert not await docker_engine.has_image("interlock/no-such-image:1")
+    assert await docker_engine.image_id("interlock/no-such-image:1") == ""
     with pytest.raises(ImageUnavailable, match="no-such-image"):
         await docker_engine.create(
             ContainerSpec(name="interlock-test-x", image="interlock/no-such-image:1", end_line="e")

@@ -105,7 +105,7 @@ async def test_an_image_that_is_missing_is_pulled_and_the_output_says_so(
 ) -> None:
     lines: list[str] = []
     await ensure_image(docker_engine, registry.image, PullPolicy.IF_NOT_PRESENT, lines.append)
-    assert await docker_engine.has_image(registry.image)
+    assert await docker_engine.image_id(registry.image)
     assert lines[0] == f"Pulling image {registry.image}"
     assert lines[-1] == f"Status: Downloaded newer image for {registry.image}"
 

@@ -103,4 +103,4 @@ async def test_a_run_that_is_stopped_while_the_engine_is_away_ends_when_it_is_ba
     result = await control_plane.ended(run)
     assert result.outcome == rpc.RUN_OUTCOME_STOPPED
     await runner.drained()
-    assert runner.containers(docker_client) == []
+    assert runner.all_containers(docker_client) == []

@@ -80,7 +80,7 @@ async def test_sigterm_finishes_what_runs_takes_nothing_new_and_ends(
     await control_plane.ended(run)
     assert await asyncio.to_thread(runner.wait) == 0
     assert run.text == "begin\nend\n"
-    assert runner.containers(docker_client) == []
+    assert runner.all_containers(docker_client) == []
 
 
 async def test_a_second_sigterm_leaves_at_once_and_the_run_goes_on_with_the_next_process(

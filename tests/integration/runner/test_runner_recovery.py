@@ -169,7 +169,7 @@ async def test_what_the_control_plane_releases_is_removed_with_its_container(
     await control_plane.connected(times=2)
     runner.signal(signal.SIGTERM)
     assert runner.wait() == 0
-    assert runner.containers(docker_client) == []
+    assert runner.all_containers(docker_client) == []
     assert list((runner.folder / "assignments").iterdir()) == []
 
 

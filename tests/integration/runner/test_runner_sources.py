@@ -117,7 +117,7 @@ async def test_what_cannot_be_prepared_is_said_and_nothing_is_left(
     result = await control_plane.ended(run)
     assert (result.outcome, run.text) == (rpc.RUN_OUTCOME_PREPARATION_FAILED, "")
     assert reason in result.reason
-    assert runner.containers(docker_client) == []
+    assert runner.all_containers(docker_client) == []
 
 
 async def test_a_hostile_archive_is_refused(

@@ -171,5 +171,5 @@ def _stop(control_plane: ScriptedControlPlane, run: Assigned) -> None:
 
 async def _left_nothing(runner: RunnerProcess, docker_client: docker.DockerClient) -> None:
     await runner.drained()
-    assert runner.containers(docker_client) == []
+    assert runner.all_containers(docker_client) == []
     assert list((runner.folder / "assignments").iterdir()) == []

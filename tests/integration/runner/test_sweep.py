@@ -4,6 +4,7 @@ from pathlib import Path
 
 from runner import labels
 from runner.docker_engine import DockerEngine
+from runner.journal import Entry
 from runner.sweep import sweep_containers, sweep_folder
 from tests.integration.runner.containers import started
 
@@ -12,6 +13,18 @@ MINE = "rnr_sweeper"
 
 def of(assignment: str, runner: str = MINE) -> dict[str, str]:
     return labels.of_run(runner_id=runner, run_id=f"run_{assignment}", assignment_id=assignment, fence=1)
+
+
+def entry(assignment: str, container_id: str = "") -> Entry:
+    return Entry(
+        run_id=f"run_{assignment}",
+        assignment_id=assignment,
+        fencing_token=1,
+        boot_id="boot",
+        nonce="nonce",
+        gate_token="token",
+        container_id=container_id,
+    )
 
 
 async def test_only_ended_and_waiting_containers_that_nobody_holds_are_removed(
@@ -31,7 +44,7 @@ async def test_only_ended_and_waiting_containers_that_nobody_holds_are_removed(
             await docker_engine.stop(each.id, grace_s=1)
         await docker_engine.rename(taken.id, labels.name_of_run("run_sweep", 7))
 
-        held = {"asg_held_running", "asg_held_ended"}
+        held = [entry("asg_held_running"), entry("asg_held_ended")]
         staying = await sweep_containers(docker_engine, runner_id=MINE, held=held)
 
         assert {each.id for each in staying} == {held_running.id, held_ended.id, unknown_running.id, taken.id}
@@ -50,3 +63,20 @@ def test_a_repository_that_was_being_fetched_is_removed_with_its_key(tmp_path: P
     (tmp_path / "journal").mkdir()
     sweep_folder(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["journal"]
+
+
+async def test_a_warm_container_that_a_run_took_is_known_by_its_name_or_by_the_journal(
+    docker_engine: DockerEngine, test_image: str
+) -> None:
+    warm = labels.of_warm(runner_id=MINE)
+    async with (
+        started(docker_engine, test_image, labels=warm) as renamed,
+        started(docker_engine, test_image, labels=warm, name=labels.name_of_warm("sweep3")) as written,
+        started(docker_engine, test_image, labels=warm, name=labels.name_of_warm("sweep4")) as waiting,
+    ):
+        await docker_engine.stop(renamed.id, grace_s=1)
+        await docker_engine.rename(renamed.id, labels.name_of_run("run_asg_renamed", 1))
+        held = [entry("asg_renamed"), entry("asg_written", container_id=written.id)]
+        staying = await sweep_containers(docker_engine, runner_id=MINE, held=held)
+        assert {each.id for each in staying} == {renamed.id, written.id}
+        assert waiting.id not in {each.id for each in await docker_engine.find({labels.RUNNER: MINE})}

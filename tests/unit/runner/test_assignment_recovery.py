@@ -12,6 +12,7 @@ from runner import labels
 from runner.assignment import Run
 from runner.engine import ContainerExit, ContainerId, ContainerState, Engine, FoundContainer
 from runner.journal import Entry, Journal, Stage
+from runner.warm import WarmPool
 from runner.workshop import Workshop
 
 
@@ -37,7 +38,8 @@ class SlowEngine:
         self.attached = asyncio.Event()
 
     async def find(self, wanted: Mapping[str, str]) -> list[FoundContainer]:
-        return [FoundContainer(id=ContainerId("c1"), name="c1", labels=wanted, state=ContainerState.RUNNING)]
+        name = labels.name_of_run("run_1", 1)
+        return [FoundContainer(id=ContainerId("c1"), name=name, labels=wanted, state=ContainerState.RUNNING)]
 
     async def replay(self, container: ContainerId) -> SilentStream:
         return SilentStream()
@@ -111,6 +113,7 @@ def _workshop(engine: SlowEngine, folder: Path) -> Workshop:
     return Workshop(
         engine=full,
         journal=Journal(folder),
+        warm=WarmPool(full, runner_id=labels.RUNNER, per_kind=0, total=1),
         runner_id=labels.RUNNER,
         folder=folder,
         max_spool_bytes=1 << 20,
