@@ -63,6 +63,13 @@ def let_go(engine: docker.DockerClient, run_id: str) -> Container:
     return container
 
 
+async def begun(client: Client, run_id: str) -> None:
+    """Returns once the command runs, which is a moment after the gate has opened."""
+    async for event in client.runs.follow(run_id):
+        if isinstance(event, types.OutputChunk):
+            return
+
+
 async def fill_database(client: Client) -> None:
     """What is left of the database's journal takes a few more writes."""
     for _ in range(3000):
@@ -114,7 +121,7 @@ async def test_output_is_held_back_while_the_servers_disk_is_full_and_none_is_lo
 ) -> None:
     stack = await new_stack(client, test_image)
     run = await client.runs.create_task(stack.id, COMMAND)
-    await reached(client, run.id, "PERFORMING")
+    await begun(client, run.id)
     server_disk.fill()
     container = let_go(docker_client, run.id)
     await house.server.logged("output.disk_full")
@@ -134,7 +141,7 @@ async def test_a_new_run_waits_for_room_on_the_servers_disk_and_disturbs_no_othe
     docker_client: docker.DockerClient,
 ) -> None:
     performing = await client.runs.create_task((await new_stack(client, test_image)).id, COMMAND)
-    await reached(client, performing.id, "PERFORMING")
+    await begun(client, performing.id)
     output_disk.fill()
     new = await client.runs.create_task((await new_stack(client, test_image)).id, "echo new")
     await house.server.logged("report_rejected")
@@ -168,7 +175,7 @@ async def test_output_is_held_back_while_the_runners_disk_is_full_and_the_comman
     docker_client: docker.DockerClient,
 ) -> None:
     run = await client.runs.create_task((await new_stack(client, test_image)).id, COMMAND)
-    await reached(client, run.id, "PERFORMING")
+    await begun(client, run.id)
     runner_disk.fill()
     let_go(docker_client, run.id)
     await house.runners["one"].logged("run.held_back")
@@ -193,7 +200,7 @@ async def test_a_run_that_comes_while_the_runners_disk_is_full_waits_and_disturb
     docker_client: docker.DockerClient,
 ) -> None:
     performing = await client.runs.create_task((await new_stack(client, test_image)).id, COMMAND)
-    await reached(client, performing.id, "PERFORMING")
+    await begun(client, performing.id)
     runner_disk.fill()
     new = await client.runs.create_task((await new_stack(client, test_image)).id, "echo new")
     await house.runners["one"].logged("journal.unwritable")
