@@ -200,7 +200,10 @@ class Run:
     async def _remove(self) -> None:
         """Journal before the rest: what a crash leaves then belongs to nobody, and is swept at the next start."""
         self.report.close()
-        if not self._execution.has_ended:
+        if self._before_gate.is_passed:
+            # Whoever has no more use for it: what performs is not cut off.
+            await self._container.outlive()
+        elif not self._execution.has_ended:
             await self._container.stop(0)
         await self._page.remove()
         await self._container.remove()

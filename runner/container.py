@@ -148,6 +148,16 @@ class RunContainer:
                 log.error("container.not_stopped", container=self._id, error=error.message)
                 await asyncio.sleep(_RETRY_S)
 
+    async def outlive(self) -> None:
+        """Returns when it has ended by itself."""
+        await self._made()
+        if self._id is None and await self.found() is None:
+            return
+        try:
+            await self.once_engine_answers(partial(self._engine.wait, self.id))
+        except ContainerGone:
+            return
+
     async def remove(self) -> None:
         """Everything that was made for the assignment. What the engine refuses is left to the next start's sweep."""
         await self._made()

@@ -187,8 +187,11 @@ class Roster:
         self._note_change()
 
     async def _discard(self, entry: Entry) -> None:
+        container = RunContainer(self._workshop.engine, self._workshop.runner_id, entry)
+        if entry.stage is Stage.GATE_PASSED:
+            await container.outlive()
         await asyncio.to_thread(self._workshop.journal.remove, entry.assignment_id)
-        await RunContainer(self._workshop.engine, self._workshop.runner_id, entry).remove()
+        await container.remove()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._executing is not None, "the roster runs as long as the connection"

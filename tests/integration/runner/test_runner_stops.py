@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import docker
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from interlock.v1 import pool_pb2, stack_pb2
 from interlock.v1 import runner_service_pb2 as rpc
+from tests.holding import HOLD, containers_of, release
 from tests.integration.runner.processes import RunnerProcess
 from tests.integration.runner.scripted_servicer import Assigned, ScriptedControlPlane
 
@@ -149,18 +151,31 @@ async def test_an_image_that_is_not_there_fails_the_preparation_with_what_to_do(
     assert "no.such/image:1" in result.reason
 
 
-async def test_a_run_that_is_released_is_killed_even_while_it_performs(
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["at once", "after a restart of the runner"])
+async def test_a_performing_command_that_is_released_is_not_cut_off(
     control_plane: ScriptedControlPlane,
     start_runner: StartRunner,
     job: MakeJob,
     docker_client: docker.DockerClient,
+    is_restarted: bool,
 ) -> None:
+    """Invariant 3: a control plane that was restored from an older backup knows nothing of it."""
     runner = start_runner()
     await control_plane.connected()
-    run = control_plane.assign(job("echo begin; sleep 600"))
+    run = control_plane.assign(job(f"echo begin; {HOLD}"))
     await control_plane.until(lambda: b"begin" in run.output)
-    rejected = rpc.Rejected(assignment=run.ref, reason="FENCED_OUT", message="abandoned", release=True)
-    control_plane.send(rpc.ConnectResponse(rejected=rejected))
+    if is_restarted:
+        runner.kill()
+        del control_plane.assigned[run.ref.assignment_id]
+        runner.start()
+        await control_plane.connected(times=2)
+    else:
+        rejected = rpc.Rejected(assignment=run.ref, reason="FENCED_OUT", message="unknown", release=True)
+        control_plane.send(rpc.ConnectResponse(rejected=rejected))
+        await runner.until_logged("run.released")
+    [container] = containers_of(docker_client, run.ref.run_id)
+    assert container.status == "running"
+    release(docker_client, run.ref.run_id)
     await _left_nothing(runner, docker_client)
     assert run.result is None
 
