@@ -92,6 +92,7 @@ class Dev:
             starting = asyncio.create_task(self._start(stack))
             if await self._has_started(starting):
                 started = starting.result()
+                self._keep_profile(started.client.address)
                 _welcome(self._folder, started, took_s=time.monotonic() - begun_at)
                 await self._until_over(started.children)
                 await _farewell(started.client)
@@ -151,13 +152,17 @@ class Dev:
             await child.stop(patience_s=patience_s)
 
     def _connect(self) -> interlock.Client:
-        """As the admin, and lets other commands do the same by the profile."""
+        """As the admin."""
         api_key = self._folder.admin_key()
         if not api_key:
             raise Misconfigured(
                 f"{self._folder.admin_key_file} is gone, and a key is shown once only; give another --data-dir"
             )
-        address = self._folder.note_address()
+        return interlock.connect(self._folder.note_address(), api_key=api_key, retry=PATIENCE)
+
+    def _keep_profile(self, address: str) -> None:
+        """Lets other commands find the system. Only once it is up: one that does not start changes no profile."""
+        api_key = self._folder.admin_key()
         file = profiles.default_file(os.environ)
         profile = Profile(address=address, api_key=api_key)
         stored = profiles.load(file)
@@ -165,7 +170,6 @@ class Dev:
         if stored.by_name.get(PROFILE, Profile()).api_key != api_key:
             show.note(f"interlock dev: the admin key, shown this once and kept in profile {PROFILE}:")
             show.note(api_key)
-        return interlock.connect(address, api_key=api_key, retry=PATIENCE)
 
     async def _until_over(self, children: Sequence[Child]) -> None:
         endings = {asyncio.create_task(child.ended()): child for child in children}

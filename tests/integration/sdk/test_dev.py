@@ -74,6 +74,8 @@ def test_without_a_docker_engine_it_ends_and_says_so(dev: Dev, tmp_path: Path) -
 
     assert refused.returncode == 1
     assert "finds no Docker Engine: start one, or set DOCKER_HOST" in refused.stderr
+    # The profile is still that of the one which runs.
+    dev.run("whoami")
 
 
 def test_without_opa_it_ends_and_says_so(dev: Dev, tmp_path: Path) -> None:
