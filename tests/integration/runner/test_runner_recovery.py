@@ -1,7 +1,6 @@
 """Invariants 2 and 4: what becomes of runs when the runner, its stream or its container is killed."""
 
 import base64
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,26 +150,6 @@ async def test_a_container_killed_while_it_performs_is_a_lost_run(
     result = await control_plane.ended(run)
     assert result.outcome == rpc.RUN_OUTCOME_CONTAINER_LOST
     assert "signal 9" in result.reason
-
-
-async def test_what_the_control_plane_releases_is_removed_with_its_container(
-    control_plane: ScriptedControlPlane,
-    start_runner: StartRunner,
-    job: MakeJob,
-    docker_client: docker.DockerClient,
-) -> None:
-    runner = start_runner()
-    await control_plane.connected()
-    run = control_plane.assign(job("printf HALF; sleep 60"))
-    await control_plane.until(lambda: b"HALF" in run.output)
-    runner.kill()
-    del control_plane.assigned[run.ref.assignment_id]
-    runner.start()
-    await control_plane.connected(times=2)
-    runner.signal(signal.SIGTERM)
-    assert runner.wait() == 0
-    assert runner.all_containers(docker_client) == []
-    assert list((runner.folder / "assignments").iterdir()) == []
 
 
 async def test_a_replay_that_differs_sends_no_wrong_byte_and_says_so(
