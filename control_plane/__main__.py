@@ -6,12 +6,14 @@ import asyncio
 import logging
 import os
 import sys
+from typing import TextIO, cast
 
 import structlog
 
 from control_plane import config, listener, server
 from control_plane.keys import MasterKeyError
 from control_plane.storage.shape import CannotMigrateError
+from interlock.log_stream import LogStream
 
 
 def main() -> int:
@@ -44,7 +46,7 @@ def configure_logs(*, as_json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", LogStream())),
         cache_logger_on_first_use=True,
     )
 

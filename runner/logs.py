@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import TextIO, cast
 
 import structlog
+
+from interlock.log_stream import LogStream
 
 
 def configure() -> None:
@@ -20,6 +23,6 @@ def configure() -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", LogStream())),
         cache_logger_on_first_use=True,
     )
