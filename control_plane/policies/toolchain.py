@@ -21,6 +21,7 @@ _CACHED = Path(__file__).parents[2] / ".cache" / "bin" / "opa"
 _TIMEOUT_S = 10.0
 _CPU_LIMIT_S = 10
 _MEMORY_LIMIT_BYTES = 1 << 30
+_THREAD_STACK_BYTES = 1 << 20
 _OUTPUT_LIMIT_BYTES = 32 << 20
 _COMMANDS_AT_ONCE = 2
 
@@ -74,13 +75,15 @@ def find_opa(environment: Mapping[str, str] = os.environ) -> Path:
 def limited(command: Sequence[str], *, memory_bytes: int, cpu_s: int | None = None) -> list[str]:
     """The command under a memory limit, killed with its parent; as it is where Linux's tools are not there.
 
-    The limit is on data (RLIMIT_DATA), since Go reserves far more address space than it uses.
+    The limit is on data (RLIMIT_DATA), since Go reserves far more address space than it uses. A thread's stack counts
+    whole, 8 MiB by default, so that threads alone would fill a small limit: OPA needs less than 1 MiB each.
     """
     prlimit, setpriv = shutil.which("prlimit"), shutil.which("setpriv")
     if prlimit is None or setpriv is None:
         return list(command)
     cpu = [] if cpu_s is None else [f"--cpu={cpu_s}"]
-    return [prlimit, f"--data={memory_bytes}", "--core=0", *cpu, setpriv, "--pdeathsig", "KILL", *command]
+    limits = [f"--data={memory_bytes}", f"--stack={_THREAD_STACK_BYTES}", "--core=0", *cpu]
+    return [prlimit, *limits, setpriv, "--pdeathsig", "KILL", *command]
 
 
 class Toolchain:

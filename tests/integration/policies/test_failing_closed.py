@@ -155,7 +155,7 @@ async def test_a_policy_that_eats_memory_ends_opa_at_its_limit_and_it_is_back(
 async def test_opa_is_not_sent_the_same_deadly_question_again_and_again(
     opa_path: Path, compiler: Compiler
 ) -> None:
-    async with House.opened(opa_path, compiler, deadline_s=20, memory_bytes=128 << 20) as house:
+    async with House.opened(opa_path, compiler, deadline_s=20, memory_bytes=192 << 20) as house:
         bad = await house.load(Kind.TASK, RUNAWAY)
 
         async with asyncio.timeout(15):
