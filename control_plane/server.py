@@ -37,7 +37,6 @@ from control_plane.policies.catalog import PolicyCatalog
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.guard import PolicyGuard
 from control_plane.policies.servicer import PolicyServicer
-from control_plane.policies.toolchain import OpaNotFoundError
 from control_plane.pools.admission import Admission
 from control_plane.pools.connections import Connections
 from control_plane.pools.rules import Pools
@@ -76,6 +75,7 @@ from interlock.v1 import (
     runner_service_pb2_grpc,
     stack_service_pb2_grpc,
 )
+from policies.workbench.toolchain import OpaNotFoundError
 
 _GRACE_S = 10.0
 log = structlog.get_logger(__name__)

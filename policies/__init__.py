@@ -1,1 +1,1 @@
-"""Rego and JSON Schema that ship with Interlock; control_plane/policies/library.py reads them."""
+"""Rego and JSON Schema that ship with Interlock, and in workbench/ what authors' texts are checked with."""

@@ -14,7 +14,16 @@ from scripts.progress import answering
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-TYPED = ("control_plane", "interlock", "runner", "scripts", "benchmarks", "tests", "hatch_build.py")
+TYPED = (
+    "control_plane",
+    "interlock",
+    "policies",
+    "runner",
+    "scripts",
+    "benchmarks",
+    "tests",
+    "hatch_build.py",
+)
 NO_DATA = ("--ignore", "*.json")  # the schemas are not documents for policies to read
 
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from control_plane.policies import records
 from control_plane.policies.combine import PolicyRef
-from control_plane.policies.kinds import Kind
 from control_plane.storage.tables import policies, policy_attachments
+from policies.workbench.kinds import Kind
 
 AUTOATTACH = "autoattach:"
 

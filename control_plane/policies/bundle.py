@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from control_plane.policies import library
 from control_plane.policies.connection import Connection
+from policies.workbench import library
 
 _LIBRARY_FOLDER = "interlock"
 _POLICY_FOLDER = "policies"

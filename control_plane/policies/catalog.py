@@ -14,15 +14,15 @@ from control_plane import clock, errors, ids
 from control_plane.audit import events
 from control_plane.identity.principal import Principal
 from control_plane.policies import attached, records, store
-from control_plane.policies.compiler import CompiledPolicy
 from control_plane.policies.engine import LoadedPolicy, PolicyEngine
 from control_plane.policies.errors import OpaUnavailable
-from control_plane.policies.kinds import Kind
 from control_plane.policies.messages import dialect_of, kind_of, to_policy
 from control_plane.storage import requests
 from control_plane.storage.database import Database
 from interlock.v1 import policy_pb2
 from interlock.v1 import policy_service_pb2 as rpc
+from policies.workbench.compiler import CompiledPolicy
+from policies.workbench.kinds import Kind
 
 CHANGEABLE = frozenset({"name", "description", "body", "labels"})
 _DEFAULT_FILE = "policy.rego"

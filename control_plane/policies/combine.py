@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from control_plane.policies.errors import EvaluationFailed
-from control_plane.policies.kinds import SAMPLE_RULE
+from policies.workbench.kinds import SAMPLE_RULE
 
 
 @dataclass(frozen=True)

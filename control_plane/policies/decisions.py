@@ -9,7 +9,7 @@ from typing import Any
 from control_plane.policies.combine import AccessLevel, Denial, Evaluation
 from control_plane.policies.errors import EvaluationFailed
 from control_plane.policies.inputs import Document
-from control_plane.policies.kinds import Kind
+from policies.workbench.kinds import Kind
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 
 import structlog
 
-from control_plane.policies import bundle, combine, rewriting
+from control_plane.policies import bundle, combine
 from control_plane.policies.combine import AccessLevel, Evaluation, PolicyRef
-from control_plane.policies.compiler import CompiledPolicy, Compiler
 from control_plane.policies.connection import ChangeError, Connection, ConnectionLostError
 from control_plane.policies.decisions import AccessDecision, TaskDecision
-from control_plane.policies.errors import EvaluationFailed, Finding, OpaUnavailable, PolicyRefused
+from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PolicyRefused
 from control_plane.policies.evaluate import Evaluator, Question
 from control_plane.policies.external_opa import ExternalOpa
 from control_plane.policies.inputs import RequestInfo, SessionInfo, StackInfo, access_input, with_command
-from control_plane.policies.kinds import Kind
 from control_plane.policies.opa import DEFAULT_DEADLINE_S, Opa, SupervisedOpa
-from control_plane.policies.toolchain import Toolchain, find_opa
+from policies.workbench import rewriting
+from policies.workbench.compiler import CompiledPolicy, Compiler
+from policies.workbench.findings import Finding, TextRefusedError
+from policies.workbench.kinds import Kind
+from policies.workbench.toolchain import Toolchain, find_opa
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +102,10 @@ class PolicyEngine:
         Raises:
             PolicyRefused: with findings at the author's lines.
         """
-        return await self._compiler.compile(kind, text, filename)
+        try:
+            return await self._compiler.compile(kind, text, filename)
+        except TextRefusedError as refused:
+            raise PolicyRefused(refused.findings) from refused
 
     async def ensure_available(self) -> None:
         """To be called before a change is committed, so that it is refused as a whole while OPA is away.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import grpc
 from google.rpc import error_details_pb2
@@ -11,21 +10,7 @@ from google.rpc import error_details_pb2
 from control_plane.errors import DomainError, Unavailable
 from interlock.v1 import errors_pb2
 from interlock.v1.errors_pb2 import ErrorReason
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with a text; line and column count from 1, 0 where they are not known."""
-
-    file: str
-    line: int
-    column: int
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+from policies.workbench.findings import Finding
 
 
 class PolicyRefused(DomainError):

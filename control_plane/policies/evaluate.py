@@ -13,8 +13,8 @@ from control_plane.policies.combine import Evaluation, PolicyRef, RuleValue
 from control_plane.policies.connection import Connection, ConnectionLostError, QueryError
 from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PoliciesChanged
 from control_plane.policies.inputs import Document
-from control_plane.policies.kinds import SAMPLE_RULE, Kind
 from control_plane.policies.opa import Opa
+from policies.workbench.kinds import SAMPLE_RULE, Kind
 
 _RETRY_PAUSE_S = 0.02
 _MAX_QUERIES_AT_ONCE = 16

@@ -16,11 +16,11 @@ from control_plane.policies.combine import AccessLevel, PolicyRef
 from control_plane.policies.decisions import TaskDecision
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PoliciesChanged, TaskDenied
-from control_plane.policies.kinds import Kind
 from control_plane.policies.records import DecisionRecord, Judgement
 from control_plane.policies.stack_input import to_stack_info
 from control_plane.stacks.snapshot import StackSnapshot
 from control_plane.storage.database import Database
+from policies.workbench.kinds import Kind
 
 _ATTEMPTS = 4
 

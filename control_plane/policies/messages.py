@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from control_plane import errors
 from control_plane.clock import to_timestamp
-from control_plane.policies.kinds import Kind
-from control_plane.policies.syntax import RegoVersion
 from interlock.v1 import policy_pb2
+from policies.workbench.kinds import Kind
+from policies.workbench.syntax import RegoVersion
 
 
 def kind_of(kind: policy_pb2.PolicyKind.ValueType) -> Kind:

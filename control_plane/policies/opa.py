@@ -22,7 +22,7 @@ import structlog
 from control_plane.policies import bundle
 from control_plane.policies.connection import Connection, ConnectionLostError
 from control_plane.policies.errors import OpaUnavailable
-from control_plane.policies.toolchain import limited
+from policies.workbench.toolchain import limited
 
 log = structlog.get_logger(__name__)
 

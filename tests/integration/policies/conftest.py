@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.policies.compiler import Compiler
-from control_plane.policies.toolchain import Toolchain
+from policies.workbench.compiler import Compiler
+from policies.workbench.toolchain import Toolchain
 from tests.integration.policies.house import House
 
 

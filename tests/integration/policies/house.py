@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from control_plane.policies.combine import PolicyRef
-from control_plane.policies.compiler import Compiler
 from control_plane.policies.decisions import AccessDecision, TaskDecision
 from control_plane.policies.engine import LoadedPolicy, PolicyEngine
 from control_plane.policies.inputs import RequestInfo, SessionInfo, StackInfo
-from control_plane.policies.kinds import Kind
 from control_plane.policies.opa import SupervisedOpa
+from policies.workbench.compiler import Compiler
+from policies.workbench.kinds import Kind
 
 REQUEST = RequestInfo(remote_ip="192.0.2.1", timestamp_ns=1_768_388_400_000_000_000)
 ANN = SessionInfo(login="ann", name="Ann", teams=("web",))

@@ -8,7 +8,6 @@ import pytest
 from control_plane import errors
 from control_plane.identity.principal import Principal
 from control_plane.policies.catalog import PolicyCatalog
-from control_plane.policies.compiler import Compiler
 from control_plane.policies.engine import LoadedPolicy, PolicyEngine
 from control_plane.policies.errors import OpaUnavailable
 from control_plane.policies.opa import SupervisedOpa
@@ -16,6 +15,7 @@ from control_plane.storage.database import Database
 from control_plane.storage.migrate import migrate
 from interlock.v1 import policy_pb2
 from interlock.v1 import policy_service_pb2 as rpc
+from policies.workbench.compiler import Compiler
 from tests.integration.policies.house import DENY_NOTHING, SANITIZER_KEY
 
 ADMIN = Principal(id="key_1", login="root", name="Root", admin=True)

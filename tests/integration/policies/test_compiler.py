@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.policies.compiler import MAX_TEXT_BYTES, Compiler
-from control_plane.policies.errors import Finding, PolicyRefused
-from control_plane.policies.kinds import Kind
-from control_plane.policies.syntax import RegoVersion
+from control_plane.policies.errors import PolicyRefused
 from interlock.v1 import errors_pb2
+from policies.workbench.compiler import MAX_TEXT_BYTES, Compiler
+from policies.workbench.findings import Finding, TextRefusedError
+from policies.workbench.kinds import Kind
+from policies.workbench.syntax import RegoVersion
 
 V1 = 'package spacelift\n\ndeny contains "no" if input.request.command == "x"\n'
 V0 = 'package spacelift\n\ndeny["no"] { input.request.command == "x" }\n'
 
 
 async def findings(compiler: Compiler, text: str, kind: Kind = Kind.TASK) -> list[Finding]:
-    with pytest.raises(PolicyRefused) as caught:
+    with pytest.raises(TextRefusedError) as caught:
         await compiler.compile(kind, text, "mine.rego")
     return list(caught.value.findings)
 
@@ -164,10 +165,10 @@ async def test_an_annotation_for_language_servers_is_accepted(compiler: Compiler
 
 
 async def test_the_status_details_carry_every_finding(compiler: Compiler) -> None:
-    with pytest.raises(PolicyRefused) as caught:
+    with pytest.raises(TextRefusedError) as caught:
         await compiler.compile(Kind.TASK, 'package a\ndeny contains "a" if input.foo\n', "mine.rego")
 
-    [detail] = caught.value.details
+    [detail] = PolicyRefused(caught.value.findings).details
     assert isinstance(detail, errors_pb2.PolicyRefused)
     [finding] = detail.findings
     assert (finding.file, finding.line, finding.column) == ("mine.rego", 2, 22)

@@ -9,7 +9,7 @@ import pytest
 from control_plane.policies.combine import AccessLevel
 from control_plane.policies.errors import PoliciesChanged
 from control_plane.policies.inputs import StackInfo
-from control_plane.policies.kinds import Kind
+from policies.workbench.kinds import Kind
 from tests.integration.policies.house import ALLOW_ALL, ANN, DENY_NOTHING, REQUEST, STACK, House, ref
 
 # As published for Spacelift, in Rego v0.

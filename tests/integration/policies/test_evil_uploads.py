@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.policies.compiler import Compiler
-from control_plane.policies.errors import PolicyRefused
-from control_plane.policies.kinds import Kind
+from policies.workbench.compiler import Compiler
+from policies.workbench.findings import TextRefusedError
+from policies.workbench.kinds import Kind
 from tests.integration.policies.house import House
 
 FORBIDDEN = [
@@ -48,7 +48,7 @@ V0, V1 = 'deny["no"] {{ {} }}', 'deny contains "no" if {{ {} }}'
 
 
 async def assert_refused(compiler: Compiler, text: str, line: int | None = None) -> None:
-    with pytest.raises(PolicyRefused) as caught:
+    with pytest.raises(TextRefusedError) as caught:
         await compiler.compile(Kind.TASK, text, "evil.rego")
     if line is not None:
         assert caught.value.findings[0].line == line

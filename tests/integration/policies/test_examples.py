@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.policies.compiler import Compiler
-from control_plane.policies.kinds import Kind
+from policies.workbench.compiler import Compiler
+from policies.workbench.kinds import Kind
 
 POLICIES = Path(__file__).parents[3] / "policies"
 EXAMPLES = sorted(path for path in POLICIES.glob("examples/*/*.rego") if not path.stem.endswith("_test"))

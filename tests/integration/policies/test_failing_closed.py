@@ -14,11 +14,11 @@ import pytest
 from aiohttp import web
 
 from control_plane.policies.combine import AccessLevel
-from control_plane.policies.compiler import Compiler
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PoliciesChanged
 from control_plane.policies.external_opa import ExternalOpa
-from control_plane.policies.kinds import Kind
+from policies.workbench.compiler import Compiler
+from policies.workbench.kinds import Kind
 from tests.integration.policies.house import (
     ADMIN,
     ALLOW_ALL,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.policies import library
 from control_plane.policies.inputs import Commit, Document, SessionInfo, StackInfo, access_input, task_input
-from control_plane.policies.kinds import Kind
+from policies.workbench import library
+from policies.workbench.kinds import Kind
 from tests.integration.policies.house import ANN, REQUEST, STACK
 
 FULL_STACK = StackInfo(

@@ -14,12 +14,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from control_plane.policies.compiler import Compiler
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.errors import OpaUnavailable
 from control_plane.policies.external_opa import ExternalOpa
-from control_plane.policies.kinds import Kind
 from control_plane.policies.opa import SupervisedOpa
+from policies.workbench.compiler import Compiler
+from policies.workbench.kinds import Kind
 from tests.integration.policies.house import ADMIN, REQUEST, SANITIZER_KEY, STACK, Desk, House, ref
 
 DENY = 'package a\ndeny contains "{}" if true\n'
@@ -27,10 +27,10 @@ DENY = 'package a\ndeny contains "{}" if true\n'
 # A control plane of which only the engine is there; it prints the child's pid and waits to be killed.
 OWNER = """
 import asyncio, pathlib, sys
-from control_plane.policies.compiler import Compiler
+from policies.workbench.compiler import Compiler
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.opa import SupervisedOpa
-from control_plane.policies.toolchain import Toolchain
+from policies.workbench.toolchain import Toolchain
 
 async def main():
     path = pathlib.Path(sys.argv[1])

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from control_plane.policies import library
 from control_plane.policies.inputs import (
     Commit,
     Document,
@@ -19,7 +18,8 @@ from control_plane.policies.inputs import (
     task_input,
     with_command,
 )
-from control_plane.policies.kinds import Kind
+from policies.workbench import library
+from policies.workbench.kinds import Kind
 
 REQUEST = RequestInfo(remote_ip="192.0.2.1", timestamp_ns=1_768_388_400_000_000_001)
 BARE = (REQUEST, SessionInfo(login="ann", name="Ann"), StackInfo(id="s", name="S"))

@@ -1,6 +1,6 @@
 """What an author writes is never taken for what the rewriting left."""
 
-from control_plane.policies import rewriting
+from policies.workbench import rewriting
 
 
 def test_a_comment_that_looks_like_the_map_of_lines_moves_no_line() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.policies import toolchain
-from control_plane.policies.toolchain import OpaNotFoundError, Toolchain, ToolLimitError, find_opa
+from policies.workbench import toolchain
+from policies.workbench.toolchain import OpaNotFoundError, Toolchain, ToolLimitError, find_opa
 
 
 def folders() -> list[Path]:

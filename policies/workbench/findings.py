@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from control_plane.policies import library
-from control_plane.policies.errors import Finding
-from control_plane.policies.kinds import Kind
-from control_plane.policies.toolchain import Output
+from policies.workbench import library
+from policies.workbench.kinds import Kind
+from policies.workbench.toolchain import Output
 
 _BUILTIN_HINTS = {
     "http.send": "policies have no network",
@@ -20,6 +21,29 @@ _BUILTIN_HINTS = {
     "time.now_ns": "use input.request.timestamp_ns, so that a decision can be repeated",
     "trace": "use print",
 }
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a text; line and column count from 1, 0 where they are not known."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class TextRefusedError(Exception):
+    """The text does not parse, type-check or keep to what a policy may use."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(map(str, self.findings)))
 
 
 def of_form(text: str, max_bytes: int, file: str) -> list[Finding]:

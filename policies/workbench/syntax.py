@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from control_plane.policies.toolchain import Output, Toolchain
+from policies.workbench.toolchain import Output, Toolchain
 
 Node: TypeAlias = dict[str, Any]
 

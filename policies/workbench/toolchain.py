@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from control_plane.policies import library
+from policies.workbench import library
 
 # Where scripts/opa.py puts it in a checkout.
 _CACHED = Path(__file__).parents[2] / ".cache" / "bin" / "opa"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from control_plane.policies import findings, library, requirements, rewriting
-from control_plane.policies.errors import Finding, PolicyRefused
-from control_plane.policies.kinds import Kind
-from control_plane.policies.syntax import AUTHOR_FILE, Module, RegoVersion, parse
-from control_plane.policies.toolchain import Output, Toolchain, ToolLimitError
+from policies.workbench import findings, library, requirements, rewriting
+from policies.workbench.findings import Finding, TextRefusedError
+from policies.workbench.kinds import Kind
+from policies.workbench.syntax import AUTHOR_FILE, Module, RegoVersion, parse
+from policies.workbench.toolchain import Output, Toolchain, ToolLimitError
 
 MAX_TEXT_BYTES = 256 * 1024
 
@@ -40,7 +40,7 @@ class Compiler:
         """Check `text`; findings name it `file`.
 
         Raises:
-            PolicyRefused: with all findings of the first step that finds any.
+            TextRefusedError: with all findings of the first step that finds any.
         """
         try:
             _refuse(findings.of_form(text, MAX_TEXT_BYTES, file))
@@ -55,7 +55,7 @@ class Compiler:
             return CompiledPolicy(kind, text, author.version, module)
         except ToolLimitError as error:
             finding = Finding(file, 0, 0, str(error), "make the policy smaller or simpler")
-            raise PolicyRefused([finding]) from error
+            raise TextRefusedError([finding]) from error
 
     async def _parse(self, text: str, file: str) -> Module:
         """As v1, else as v0; where it is neither, the dialect in which OPA came further has the say."""
@@ -66,7 +66,7 @@ class Compiler:
         if isinstance(as_v0, Module):
             return as_v0
         answers = [findings.of_output(output, AUTHOR_FILE, file) for output in (as_v1, as_v0)]
-        raise PolicyRefused(max(answers, key=lambda found: (found[0].line, found[0].column)))
+        raise TextRefusedError(max(answers, key=lambda found: (found[0].line, found[0].column)))
 
     async def _check(self, author: Module, kind: Kind, file: str, loaded: str | None = None) -> None:
         """Types against the kind's schema, built-ins against the allowed ones."""
@@ -83,17 +83,17 @@ class Compiler:
         texts = {AUTHOR_FILE: await asyncio.to_thread(rewriting.without_dropped_builtins, author)}
         output = await self._tools.run("fmt", "--v0-v1", AUTHOR_FILE, files=texts)
         if output.exit_code:
-            raise PolicyRefused([_unconvertible(file, output)])
+            raise TextRefusedError([_unconvertible(file, output)])
         converted = await parse(self._tools, output.text, RegoVersion.V1)
         if not isinstance(converted, Module):
-            raise PolicyRefused([_unconvertible(file, converted)])
+            raise TextRefusedError([_unconvertible(file, converted)])
         lines = await asyncio.to_thread(rewriting.line_map, author, converted)
         module = await asyncio.to_thread(rewriting.rewrite, converted, kind, lines)
         checked = await self._opa_check(
             {_LOADED_FILE: rewriting.render(module, "candidate", 1)}, kind, RegoVersion.V1
         )
         if checked.exit_code:
-            raise PolicyRefused([_unconvertible(file, checked)])
+            raise TextRefusedError([_unconvertible(file, checked)])
         return module
 
     async def _opa_check(self, texts: dict[str, str], kind: Kind, version: RegoVersion) -> Output:
@@ -109,7 +109,7 @@ class Compiler:
 
 def _refuse(found: list[Finding]) -> None:
     if found:
-        raise PolicyRefused(found)
+        raise TextRefusedError(found)
 
 
 def _unconvertible(file: str, output: Output) -> Finding:

@@ -6,7 +6,7 @@ import functools
 import importlib.resources
 import json
 
-from control_plane.policies.kinds import Kind
+from policies.workbench.kinds import Kind
 
 _ROOT = importlib.resources.files("policies")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from control_plane.policies.errors import Finding
-from control_plane.policies.findings import nearest
-from control_plane.policies.kinds import Kind
-from control_plane.policies.rewriting import RESERVED_PREFIX, is_own_reference
-from control_plane.policies.syntax import Module, Node, Position, import_name, rule_name
+from policies.workbench.findings import Finding, nearest
+from policies.workbench.kinds import Kind
+from policies.workbench.rewriting import RESERVED_PREFIX, is_own_reference
+from policies.workbench.syntax import Module, Node, Position, import_name, rule_name
 
 _RESERVED_PACKAGES = ("interlock", "system")
 _HELPER = ["data", "interlock", "lib", "sanitized"]

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from control_plane.policies.kinds import Kind
-from control_plane.policies.syntax import (
+from policies.workbench.kinds import Kind
+from policies.workbench.syntax import (
     Module,
     Node,
     Position,
