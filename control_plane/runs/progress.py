@@ -103,7 +103,7 @@ def result(connection: sa.Connection, report: rpc.RunResult, runner_id: str) -> 
 def _ending(
     before: RunState, outcome: rpc.RunOutcome.ValueType, exit_code: int | None, reason: str
 ) -> tuple[RunState, run_pb2.RunFailure.ValueType, str]:
-    if before is RunState.PERFORMING:
+    if before.has_passed_gate:
         if outcome == rpc.RUN_OUTCOME_EXITED and exit_code == 0:
             return RunState.FINISHED, run_pb2.RUN_FAILURE_UNSPECIFIED, "exit code 0, all output stored"
         if outcome == rpc.RUN_OUTCOME_EXITED:

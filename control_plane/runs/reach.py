@@ -85,7 +85,7 @@ class Reach:
 
     async def _expire(self, runner_id: str) -> None:
         active = await self._db.read(lambda tx: store.active_of_runner(tx, runner_id))
-        lost = [run.id for run in active if RunState(run.state) is not RunState.PERFORMING]
+        lost = [run.id for run in active if not RunState(run.state).has_passed_gate]
         stored = {run_id: await self._outputs.stored(run_id) for run_id in lost}
         # It may be back, or have been back: then another lease runs.
         if self._connections.of_runner(runner_id) is None and runner_id not in self._leases:
@@ -138,7 +138,7 @@ def _end_lease(
 ) -> list[sa.Row[Any]]:
     touched: list[sa.Row[Any]] = []
     for run in store.active_of_runner(connection, runner_id):
-        if RunState(run.state) is RunState.PERFORMING:
+        if RunState(run.state).has_passed_gate:
             continue
         why = f"runner {runner_id} was out of reach for longer than its lease"
         give_up(connection, run, why, stored.get(run.id, moves.NO_OUTPUT))

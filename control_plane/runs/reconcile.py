@@ -81,7 +81,7 @@ def _keep(connection: sa.Connection, run: sa.Row[Any], held: rpc.HeldAssignment,
     verdict = rpc.HeldVerdict(
         assignment=held.assignment,
         action=rpc.HELD_ACTION_CONTINUE,
-        gate_open=RunState(run.state) is RunState.PERFORMING,
+        gate_open=RunState(run.state).has_passed_gate,
         job=assignments.open_job(assignment, sealer),
     )
     return Kept(held.assignment, run.stack_id, verdict, run.stop_requested)
@@ -89,7 +89,7 @@ def _keep(connection: sa.Connection, run: sa.Row[Any], held: rpc.HeldAssignment,
 
 def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str, output: StoredOutput) -> bool:
     """The runner is here and does not know the run any more. True where its record changed."""
-    if RunState(run.state) is not RunState.PERFORMING:
+    if not RunState(run.state).has_passed_gate:
         reach.give_up(connection, run, "its runner came back without it", output)
         return True
     assignment = assignments.find(connection, run.assignment_id)

@@ -16,6 +16,10 @@ class RunState(StrEnum):
     PREPARING = "PREPARING"
     INITIALIZING = "INITIALIZING"
     PERFORMING = "PERFORMING"
+    PLANNING = "PLANNING"
+    UNCONFIRMED = "UNCONFIRMED"
+    CONFIRMED = "CONFIRMED"
+    APPLYING = "APPLYING"
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     STOPPED = "STOPPED"
@@ -31,28 +35,44 @@ class RunState(StrEnum):
         return self in ACTIVE
 
     @property
+    def has_passed_gate(self) -> bool:
+        """Its command performs or its plan is applied: nothing but its own end ends it."""
+        return self in BEHIND_GATE
+
+    @property
     def may_stop(self) -> bool:
         """It holds the slot and has not passed its gate."""
-        return self in ACTIVE and self is not RunState.PERFORMING
+        return self in ACTIVE and self not in BEHIND_GATE
 
     def to_proto(self) -> run_pb2.RunState.ValueType:
         return run_pb2.RunState.Value(f"RUN_STATE_{self.value}")
 
 
-ACTIVE: Final = frozenset({RunState.READY, RunState.PREPARING, RunState.INITIALIZING, RunState.PERFORMING})
+BEHIND_GATE: Final = frozenset({RunState.PERFORMING, RunState.APPLYING})
+# A tracked run keeps its slot from its plan to its apply; UNCONFIRMED has no runner, CONFIRMED not always.
+TRACKED: Final = frozenset({RunState.PLANNING, RunState.UNCONFIRMED, RunState.CONFIRMED, RunState.APPLYING})
+ACTIVE: Final = TRACKED | {RunState.READY, RunState.PREPARING, RunState.INITIALIZING, RunState.PERFORMING}
 WAITING: Final = frozenset({RunState.PENDING_REVIEW, RunState.QUEUED})
 
 _LOST_OR_STOPPED: Final = frozenset({RunState.FAILED, RunState.STOPPED})
 
-# Out of PERFORMING there are only ends: invariant 2 stands in this table.
+# Out of PERFORMING and APPLYING there are only ends, and into APPLYING leads only CONFIRMED: invariant 2 stands in
+# this table.
 FOLLOWERS: Final[Mapping[RunState, frozenset[RunState]]] = {
     RunState.PENDING_REVIEW: frozenset({RunState.QUEUED, RunState.FAILED, RunState.DISCARDED}),
     RunState.QUEUED: frozenset({RunState.READY, RunState.DISCARDED}),
     # Back to the queue only while no runner has accepted it.
     RunState.READY: frozenset({RunState.PREPARING, RunState.QUEUED, RunState.DISCARDED}) | _LOST_OR_STOPPED,
     RunState.PREPARING: frozenset({RunState.INITIALIZING}) | _LOST_OR_STOPPED,
-    RunState.INITIALIZING: frozenset({RunState.PERFORMING}) | _LOST_OR_STOPPED,
+    RunState.INITIALIZING: frozenset({RunState.PERFORMING, RunState.PLANNING}) | _LOST_OR_STOPPED,
     RunState.PERFORMING: frozenset({RunState.FINISHED, RunState.FAILED}),
+    # FINISHED: there is nothing to apply. CONFIRMED: it was started so, or its stack deploys by itself.
+    RunState.PLANNING: frozenset({RunState.UNCONFIRMED, RunState.CONFIRMED, RunState.FINISHED})
+    | _LOST_OR_STOPPED,
+    # FAILED: an approval policy rejects the plan.
+    RunState.UNCONFIRMED: frozenset({RunState.CONFIRMED, RunState.DISCARDED, RunState.FAILED}),
+    RunState.CONFIRMED: frozenset({RunState.APPLYING}) | _LOST_OR_STOPPED,
+    RunState.APPLYING: frozenset({RunState.FINISHED, RunState.FAILED}),
     RunState.FINISHED: frozenset(),
     RunState.FAILED: frozenset(),
     RunState.STOPPED: frozenset(),

@@ -36,7 +36,7 @@ def stop(connection: sa.Connection, run: sa.Row[Any], by: Principal) -> Stop:
     if state in WAITING:
         moves.end(connection, run, RunState.DISCARDED, f"discarded by {by.login}", by=by)
         return Stop(run.id, run.stack_id, "", None)
-    if state is RunState.PERFORMING:
+    if state.has_passed_gate:
         raise WrongState(
             run.id,
             f"{run.id} is performing since {_time(run.performed_at)}; what performs cannot be stopped, because a command "

@@ -133,6 +133,10 @@ stacks = Table(
     Column("pool_id", String(64), ForeignKey("pools.id"), nullable=False, index=True),
     Column("hooks", LargeBinary, nullable=False),  # serialised interlock.v1.Hooks
     Column("administrative", Boolean, nullable=False),
+    # What tracked runs do in place of the tool's own plan and apply; empty for those.
+    Column("custom_plan", Json, nullable=False, server_default=text("'[]'")),
+    Column("custom_apply", Json, nullable=False, server_default=text("'[]'")),
+    Column("autodeploy", Boolean, nullable=False, server_default=text("false")),
     Column("lock_owner_id", String(64)),
     Column("lock_owner", LargeBinary),  # serialised interlock.v1.Caller
     Column("lock_note", Text, nullable=False, server_default=""),
@@ -185,8 +189,12 @@ slots = Table(
     ),
 )
 
-_ACTIVE = "state IN ('READY', 'PREPARING', 'INITIALIZING', 'PERFORMING')"
+_ACTIVE = (
+    "state IN ('READY', 'PREPARING', 'INITIALIZING', 'PERFORMING', "
+    "'PLANNING', 'UNCONFIRMED', 'CONFIRMED', 'APPLYING')"
+)
 _QUEUED = "state = 'QUEUED'"
+_TO_APPLY = "state = 'CONFIRMED' AND assignment_id = ''"
 
 runs = Table(
     "runs",
@@ -220,11 +228,17 @@ runs = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("performed_at", BigInteger),
     Column("finished_at", BigInteger),
+    # Tracked runs only.
+    Column("auto_confirm", Boolean, nullable=False, server_default=text("false")),
+    Column("plan", LargeBinary),  # serialised interlock.v1.PlanSummary
+    Column("confirmation", LargeBinary),  # serialised interlock.v1.Confirmation
     # Invariant 1, enforced by the database: at most one active run per stack.
     Index(
         "runs_one_active", "stack_id", unique=True, sqlite_where=text(_ACTIVE), postgresql_where=text(_ACTIVE)
     ),
     Index("runs_queued", "stack_id", "id", sqlite_where=text(_QUEUED), postgresql_where=text(_QUEUED)),
+    # Confirmed plans that no runner has been given yet.
+    Index("runs_to_apply", "pool_id", "id", sqlite_where=text(_TO_APPLY), postgresql_where=text(_TO_APPLY)),
     Index("runs_of_stack", "stack_id", "id"),
     Index("runs_of_creator", "creator_login", "id"),
     Index("runs_active_by_runner", "runner_id", sqlite_where=text(_ACTIVE), postgresql_where=text(_ACTIVE)),
@@ -251,10 +265,31 @@ assignments = Table(
     Column("pool_id", String(64), nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("boot_id", String(64), nullable=False),
+    # How much output its run had before: the runner counts each assignment's from 0.
+    Column("output_start", BigInteger, nullable=False, server_default="0"),
     Column("job_sealed", LargeBinary),  # serialised interlock.v1.Job, sealed
     Column("assigned_at", BigInteger, nullable=False),
     Column("accepted_at", BigInteger),
     Column("ended_at", BigInteger),
+)
+
+# What the plan of a tracked run left: its changes for readers, and the sealed workspace that apply goes on in.
+plans = Table(
+    "plans",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.id"), primary_key=True),
+    Column("assignment_id", String(64), nullable=False),
+    # SHA-256 and length of what the runner sent, and the name of the archive that it is sealed in.
+    Column("kept_sha256", String(64), nullable=False, server_default=""),
+    Column("kept_size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("sealed_sha256", String(64), nullable=False, server_default=""),
+    Column("changes", LargeBinary),  # serialised interlock.v1.Plan, without its summary
+    Index(
+        "plans_kept",
+        "run_id",
+        sqlite_where=text("sealed_sha256 <> ''"),
+        postgresql_where=text("sealed_sha256 <> ''"),
+    ),
 )
 
 policies = Table(

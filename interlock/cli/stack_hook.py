@@ -1,7 +1,7 @@
 """`interlock stack hook`: the shell commands around a stack's phases."""
 
 from collections.abc import MutableSequence
-from typing import Annotated, assert_never
+from typing import Annotated
 
 import typer
 
@@ -53,16 +53,6 @@ def list_(context: typer.Context, stack_id: StackId, output: show.Output = show.
 
 
 def _of(hooks: Hooks, phase: HookPhase) -> MutableSequence[str]:
-    match phase:
-        case HookPhase.BEFORE_INIT:
-            return hooks.before_init
-        case HookPhase.AFTER_INIT:
-            return hooks.after_init
-        case HookPhase.BEFORE_PERFORM:
-            return hooks.before_perform
-        case HookPhase.AFTER_PERFORM:
-            return hooks.after_perform
-        case HookPhase.AFTER_RUN:
-            return hooks.after_run
-        case _:
-            assert_never(phase)
+    # The phases are the message's fields, by their names.
+    commands: MutableSequence[str] = getattr(hooks, phase.value)
+    return commands

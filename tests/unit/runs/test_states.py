@@ -16,6 +16,12 @@ ALLOWED = {
     ("PREPARING", "INITIALIZING"), ("PREPARING", "FAILED"), ("PREPARING", "STOPPED"),
     ("INITIALIZING", "PERFORMING"), ("INITIALIZING", "FAILED"), ("INITIALIZING", "STOPPED"),
     ("PERFORMING", "FINISHED"), ("PERFORMING", "FAILED"),
+    ("INITIALIZING", "PLANNING"),
+    ("PLANNING", "UNCONFIRMED"), ("PLANNING", "CONFIRMED"), ("PLANNING", "FINISHED"), ("PLANNING", "FAILED"),
+    ("PLANNING", "STOPPED"),
+    ("UNCONFIRMED", "CONFIRMED"), ("UNCONFIRMED", "DISCARDED"), ("UNCONFIRMED", "FAILED"),
+    ("CONFIRMED", "APPLYING"), ("CONFIRMED", "FAILED"), ("CONFIRMED", "STOPPED"),
+    ("APPLYING", "FINISHED"), ("APPLYING", "FAILED"),
 }  # fmt: skip
 
 
@@ -30,17 +36,27 @@ def test_every_pair_of_states_is_allowed_or_refused_as_the_design_says(
             states.check(before, after)
 
 
-def test_a_run_that_passed_its_gate_is_never_assigned_again() -> None:
+@pytest.mark.parametrize("state", [RunState.PERFORMING, RunState.APPLYING])
+def test_a_run_that_passed_its_gate_is_never_assigned_again(state: RunState) -> None:
     reachable: set[RunState] = set()
-    frontier = {RunState.PERFORMING}
+    frontier = {state}
     while frontier:
         frontier = {after for state in frontier for after in states.FOLLOWERS[state]} - reachable
         reachable |= frontier
     assert reachable == {RunState.FINISHED, RunState.FAILED}
 
 
-def test_a_run_can_be_stopped_in_every_active_state_but_performing() -> None:
-    assert {state for state in RunState if state.may_stop} == states.ACTIVE - {RunState.PERFORMING}
+def test_a_run_can_be_stopped_in_every_active_state_but_behind_its_gate() -> None:
+    behind = {state for state in states.ACTIVE if state.has_passed_gate}
+    assert behind == {RunState.PERFORMING, RunState.APPLYING}
+    assert {state for state in RunState if state.may_stop} == states.ACTIVE - behind
+
+
+def test_only_a_confirmed_plan_is_ever_applied() -> None:
+    assert [state for state in RunState if RunState.APPLYING in states.FOLLOWERS[state]] == [
+        RunState.CONFIRMED
+    ]
+    assert RunState.APPLYING not in states.FOLLOWERS[RunState.DISCARDED]
 
 
 def test_every_state_is_waiting_active_or_final_and_only_one_of_them() -> None:
