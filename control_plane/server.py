@@ -62,7 +62,7 @@ from control_plane.stacks.pinning import SourcePins
 from control_plane.stacks.rules import Stacks
 from control_plane.stacks.servicer import StackServicer
 from control_plane.stacks.upload import Uploads
-from control_plane.storage import installation, shape
+from control_plane.storage import database, installation, shape, sqlite
 from control_plane.storage.archives import ArchiveStore
 from control_plane.storage.database import Database
 from control_plane.storage.output_files import OutputFiles
@@ -185,19 +185,30 @@ async def serve(settings: Config) -> None:
     Raises:
         CannotStart, MasterKeyError, CannotMigrateError, PartBroke: with what to do.
     """
-    with _only_one(settings.data_dir):
-        db = Database(settings.database_url)
-        try:
-            await _migrate(db)
-            master = await installation.master_key(
-                db, given=settings.master_key, file=settings.data_dir / "master.key"
-            )
-            plane = build(settings, db, master, _engine(settings, master))
-            stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            async with _started(plane, stop):
-                await _serve_calls(settings, plane, stop)
-        finally:
-            await asyncio.to_thread(db.close)
+    with _only_one(settings.data_dir), _database(settings.database_url) as db:
+        await _migrate(db)
+        master = await installation.master_key(
+            db, given=settings.master_key, file=settings.data_dir / "master.key"
+        )
+        plane = build(settings, db, master, _engine(settings, master))
+        stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async with _started(plane, stop):
+            await _serve_calls(settings, plane, stop)
+
+
+@contextlib.contextmanager
+def _database(url: str) -> Iterator[Database]:
+    """Open, and where it is a file of SQLite, ours alone."""
+    try:
+        parsed = database.parse(url)
+        with sqlite.only_one(parsed) if parsed.get_backend_name() == "sqlite" else contextlib.nullcontext():
+            db = Database(url)
+            try:
+                yield db
+            finally:
+                db.close()
+    except (database.UnknownDatabase, sqlite.FileInUse) as error:
+        raise listener.CannotStart(f"INTERLOCK_DATABASE_URL: {error}") from error
 
 
 async def _migrate(db: Database) -> None:

@@ -1,4 +1,4 @@
-"""The real parts that tests stand on, once a session: Open Policy Agent, Docker Engine and the test image."""
+"""The real parts that tests stand on, once a session: Open Policy Agent, Docker Engine, the test image, PostgreSQL."""
 
 import os
 from collections.abc import Iterator
@@ -7,8 +7,10 @@ from pathlib import Path
 import docker
 import pytest
 
-from scripts import engine, image, opa
+from control_plane.storage.database import Database
+from scripts import engine, image, opa, postgres
 from scripts.progress import BIN
+from tests.databases import BACKENDS, Databases
 
 # What set-up has in its cache is found without `make`, too.
 os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
@@ -47,3 +49,54 @@ def test_image(engine_url: str) -> str:
 def short_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a path short enough for a unix socket in it (107 bytes), which tmp_path often is not."""
     return tmp_path_factory.mktemp("s")
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[postgres.Cluster]:
+    """A PostgreSQL for this session alone. Tests take databases in it, and let it run."""
+    with postgres.running() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def databases(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Databases]:
+    """Makes databases of either kind in milliseconds."""
+    made = Databases(
+        tmp_path_factory.mktemp("databases"), lambda: request.getfixturevalue("postgres_cluster")
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=BACKENDS)
+def database_url(request: pytest.FixtureRequest, databases: Databases) -> Iterator[str]:
+    """A migrated database for one test, once on SQLite and once on PostgreSQL.
+
+    For one of them only: `@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)`.
+    """
+    with databases.migrated(request.param) as url:
+        yield url
+
+
+@pytest.fixture(params=BACKENDS)
+def empty_database_url(request: pytest.FixtureRequest, databases: Databases) -> Iterator[str]:
+    """As `database_url`, without a table in it."""
+    with databases.empty(request.param) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(databases: Databases) -> Iterator[str]:
+    """A migrated database on PostgreSQL for one test."""
+    with databases.migrated("postgresql") as url:
+        yield url
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """A migrated database, open."""
+    database = Database(database_url)
+    yield database
+    database.close()

@@ -61,6 +61,14 @@ class House:
 
     async def tamper(self, *statements: str) -> None:
         """As somebody does who owns the database: past the triggers."""
+        if not self.db.is_sqlite:
+            tables = ("audit_events", "audit_seals")
+            await self.execute(
+                *(f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in tables),
+                *(statement.replace("x'ff'", "'\\xff'::bytea") for statement in statements),
+                *(f"ALTER TABLE {table} ENABLE TRIGGER USER" for table in tables),
+            )
+            return
         triggers = await self.db.read(
             lambda connection: (
                 connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")

@@ -39,10 +39,12 @@ async def test_a_running_sealer_seals_what_is_written_within_a_second(house: Hou
         running.cancel()
 
 
-async def test_what_was_not_sealed_before_a_restart_is_sealed_after_it(house: House, url: str) -> None:
+async def test_what_was_not_sealed_before_a_restart_is_sealed_after_it(
+    house: House, database_url: str
+) -> None:
     await house.sealed(2)
     await house.record()
-    restarted = Database(url)
+    restarted = Database(database_url)
 
     assert await LogSealer(restarted).seal_all() == 1
     assert await LogSealer(restarted).seal_all() == 0
@@ -61,9 +63,9 @@ async def test_more_events_than_fit_into_one_transaction_make_one_chain(
     assert (await house.verify()).verified == 10
 
 
-async def test_control_planes_that_seal_at_once_make_one_chain(house: House, url: str) -> None:
+async def test_control_planes_that_seal_at_once_make_one_chain(house: House, database_url: str) -> None:
     """Invariant 7: no event is sealed twice, none is left out, whoever seals."""
-    others = [Database(url) for _ in range(3)]
+    others = [Database(database_url) for _ in range(3)]
     sealers = [house.sealer, *(LogSealer(other) for other in others)]
 
     async def seal(one: LogSealer) -> None:
@@ -91,6 +93,7 @@ async def test_the_second_of_two_that_take_the_same_sequence_is_refused(house: H
         await house.execute(f"INSERT INTO audit_seals VALUES (2, '{event_id}', '', '')")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_running_sealer_goes_on_when_the_database_answers_again(house: House) -> None:
     await house.execute("ALTER TABLE audit_seals RENAME TO away")
     await house.record()

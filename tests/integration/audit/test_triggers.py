@@ -7,18 +7,33 @@ import sqlalchemy as sa
 
 from tests.integration.audit.house import House
 
+_ON_BOTH = [
+    "UPDATE audit_events SET caller_login = 'eve'",
+    "DELETE FROM audit_events",
+    "UPDATE audit_seals SET hash = ''",
+    "DELETE FROM audit_seals",
+]
+
 
 @pytest.mark.parametrize(
-    "statement",
+    ("database_url", "statement"),
     [
-        "UPDATE audit_events SET caller_login = 'eve'",
-        "DELETE FROM audit_events",
-        "REPLACE INTO audit_events SELECT * FROM audit_events LIMIT 1",
-        "UPDATE audit_seals SET hash = ''",
-        "DELETE FROM audit_seals",
-        "REPLACE INTO audit_seals SELECT * FROM audit_seals LIMIT 1",
-        "REPLACE INTO audit_seals SELECT 99, event_id, previous_hash, hash FROM audit_seals LIMIT 1",
+        *(("sqlite", statement) for statement in _ON_BOTH),
+        *(("postgresql", statement) for statement in _ON_BOTH),
+        ("postgresql", "TRUNCATE audit_events"),
+        ("postgresql", "TRUNCATE audit_seals"),
+        (
+            "postgresql",
+            "INSERT INTO audit_seals SELECT * FROM audit_seals ON CONFLICT (sequence) DO UPDATE SET hash = ''",
+        ),
+        ("sqlite", "REPLACE INTO audit_events SELECT * FROM audit_events LIMIT 1"),
+        ("sqlite", "REPLACE INTO audit_seals SELECT * FROM audit_seals LIMIT 1"),
+        (
+            "sqlite",
+            "REPLACE INTO audit_seals SELECT 99, event_id, previous_hash, hash FROM audit_seals LIMIT 1",
+        ),
     ],
+    indirect=["database_url"],
 )
 async def test_the_database_refuses_to_change_the_log(house: House, statement: str) -> None:
     """Invariant 7: the log can only grow."""

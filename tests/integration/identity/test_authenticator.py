@@ -116,6 +116,7 @@ async def test_the_tokens_kept_in_memory_are_bounded(house: House) -> None:
     assert [authenticator.cached(token) is not None for token in tokens] == [False, False, True, True, True]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_nobody_is_let_in_while_the_database_does_not_answer(house: House) -> None:
     _, credential = await house.create()
     token = await house.token(credential)

@@ -1,10 +1,8 @@
-"""A real database file with one stack, and builders for what the tests of runs need."""
+"""A real database (SQLite and PostgreSQL) with one stack, and builders for what the tests of runs need."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -17,7 +15,6 @@ from control_plane.runs import assignments, moves, store
 from control_plane.runs.states import RunState
 from control_plane.storage import tables
 from control_plane.storage.database import Database
-from control_plane.storage.migrate import migrate
 from interlock.v1 import runner_service_pb2 as rpc
 from interlock.v1 import stack_pb2
 
@@ -25,14 +22,6 @@ ADA = Principal(id="key_00000000000000000000000ada", login="ada", name="Ada", te
 RUNNER = "rnr_00000000000000000000000001"
 OTHER_RUNNER = "rnr_00000000000000000000000002"
 STACK = "network"
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/interlock.db")
-    migrate(database.engine)
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -19,7 +18,6 @@ from control_plane.runs.notices import Notices
 from control_plane.runs.scheduler import Scheduler
 from control_plane.runs.states import RunState
 from control_plane.storage.database import Database, Unit
-from control_plane.storage.migrate import migrate
 from interlock.v1 import runner_service_pb2 as rpc
 from tests.integration.runs.conftest import ADA, OTHER_RUNNER, RUNNER, World, connect_runner
 
@@ -68,11 +66,10 @@ class Dispatch:
 
 @pytest.fixture
 async def dispatch(
-    tmp_path: Path, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+    database_url: str, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Dispatch]:
     monkeypatch.setattr(scheduler, "_RETRY_S", 0.01)
-    db = FailingDatabase(f"sqlite:///{tmp_path}/interlock.db")
-    migrate(db.engine)
+    db = FailingDatabase(database_url)
     world = World(db, sealer)
     connections, notices, jobs = Connections(), Notices(Feeds()), Jobs(sealer)
     made = Scheduler(db, connections, jobs, sealer, notices)

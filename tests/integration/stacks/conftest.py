@@ -1,24 +1,14 @@
-"""The stacks package on a real, migrated SQLite file."""
+"""The stacks package on a real, migrated database: SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from control_plane.storage.database import Database
-from control_plane.storage.migrate import migrate
 from tests.integration.stacks.house import House
 from tests.integration.stacks.repository import Repository
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'interlock.db'}")
-    migrate(database.engine)
-    yield database
-    database.close()
 
 
 @pytest.fixture
