@@ -6,7 +6,7 @@ EQUIPPED := $(PYTHON) -m scripts.equip
 PYTEST := $(PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit integration e2e faults bench setup stubs constraints clean
+.PHONY: help demo test check unit integration e2e faults soak bench setup stubs constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 ]+:.*## / { gsub(" ", "|", $$1); printf "  make %-30s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ check: setup ## Lint, types, proto, Rego and docs: under a minute
 
 unit integration e2e faults: setup ## Run one kind of test
 	@$(EQUIPPED) $(PYTEST) tests/$@
+
+soak: setup ## Break parts at random for SECONDS=600 by SEED, and check every promise
+	@$(EQUIPPED) $(PYTHON) -m tests.soak --seconds $(or $(SECONDS),600) --seed "$(SEED)"
 
 bench: setup ## Measure against `docker run` and write benchmarks/latest.json
 	@$(EQUIPPED) $(PYTHON) -m benchmarks

@@ -21,6 +21,7 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._port = 0
         self._joined: set[asyncio.StreamWriter] = set()
+        self._joins: set[asyncio.Task[object]] = set()
         self._to_target_flows = asyncio.Event()
         self._from_target_flows = asyncio.Event()
 
@@ -36,6 +37,7 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.cut()
+        await asyncio.gather(*self._joins, return_exceptions=True)
 
     async def cut(self, *, reset: bool = False) -> None:
         """Ends every connection, politely or by a reset, and refuses new ones."""
@@ -64,6 +66,10 @@ class Wire:
             self._from_target_flows.clear()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        joining = asyncio.current_task()
+        assert joining is not None
+        self._joins.add(joining)
+        joining.add_done_callback(self._joins.discard)
         host, _, port = self._target.rpartition(":")
         try:
             far_reader, far_writer = await asyncio.open_connection(host, int(port))
