@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from control_plane.policies.connection import Connection
+from control_plane.policies.connection import ChangeError, Connection
 from policies.workbench import library
 
 _LIBRARY_FOLDER = "interlock"
 _POLICY_FOLDER = "policies"
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own with mode 0700 is made in it
 _FILE_BYTES = 8192
+_BLAMED = re.compile(rf"\b{_POLICY_FOLDER}/([^/\s:]+)\.rego:\d+: rego_")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ def policy_of(path: str) -> str | None:
     """The policy's id for a path that OPA names in an error."""
     folder, _, file = path.rpartition("/")
     return file.removesuffix(".rego") if folder == _POLICY_FOLDER else None
+
+
+def policies_named(output: str) -> set[str]:
+    """Ids of the policies that OPA's account of a failed start blames."""
+    return set(_BLAMED.findall(output))
 
 
 def scratch_folder(contents: Contents) -> Path | None:
@@ -64,15 +71,31 @@ def write(folder: Path, contents: Contents, *, instance: str, token: str) -> Non
         (folder / policy_path(policy_id)).write_text(text, encoding="utf-8", newline="")
 
 
-async def push(connection: Connection, contents: Contents) -> None:
-    """Make a running OPA hold just this. One policy after the other, each of which it compiles with all before."""
+async def push(connection: Connection, contents: Contents, held: dict[str, str]) -> dict[str, str]:
+    """Make a running OPA hold just this, one policy after the other, each of which it compiles with all before.
+
+    `held` is what it is known to hold, by path; empty where that is not known. It is kept up to date. Returns the
+    policies that it cannot load, each with the reason.
+    """
     modules = {policy_path(policy_id): text for policy_id, text in contents.modules.items()}
-    for path in await connection.policy_paths():
+    for path in list(held) or await connection.policy_paths():
         if policy_of(path) is not None and path not in modules:
             await connection.delete_policy(path)
-    await connection.put_data("interlock", _data(contents, connection.instance))
+            held.pop(path, None)
+    if not held:
+        await connection.put_data("interlock", _data(contents, connection.instance))
+    refused: dict[str, str] = {}
     for path, text in {**_library_modules(), **modules}.items():
-        await connection.put_policy(path, text)
+        if held.get(path) == text:
+            continue
+        try:
+            await connection.put_policy(path, text)
+            held[path] = text
+        except ChangeError as error:
+            if (policy_id := policy_of(path)) is None:
+                raise
+            refused[policy_id] = str(error)
+    return refused
 
 
 def _library_modules() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -74,6 +75,11 @@ class Connection:
         is_tls: bool = False,
     ) -> None:
         self.instance = instance
+        # Set where its OPA died because it needed more memory than it may have.
+        self.was_exhausted = False
+        self._asked = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         options = {
             "host": host, "port": port, "ssl": is_tls, "token": token, "headers": dict(_HEADERS), "retries": 0
         }  # fmt: skip
@@ -102,11 +108,15 @@ class Connection:
         Raises:
             QueryError: the evaluation failed.
         """
-        with self._translated():
+        with self._counted(), self._translated():
             answer = await self._decisions.query_rule(
                 {"questions": questions}, DISPATCHER_PATH, DISPATCHER_RULE, {"strict-builtin-errors": "true"}
             )
         return answer.get("result") if isinstance(answer, dict) else None
+
+    async def idle(self) -> None:
+        """Returns once nothing that was asked waits for its answer."""
+        await self._idle.wait()
 
     async def is_healthy(self) -> bool:
         with self._translated():
@@ -142,6 +152,17 @@ class Connection:
         with self._translated():
             paths: list[str] = await self._changes.get_policies_list()
         return paths
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._asked += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._asked -= 1
+            if not self._asked:
+                self._idle.set()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import structlog
@@ -13,6 +14,7 @@ from control_plane.policies import bundle
 from control_plane.policies.connection import ChangeError, Connection, ConnectionLostError
 from control_plane.policies.errors import OpaUnavailable
 from control_plane.policies.opa import DEFAULT_DEADLINE_S, ContentsSource
+from control_plane.policies.renewal import Renewals
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +36,9 @@ class ExternalOpa:
         self._token = token
         self._deadline_s = deadline_s
         self._connected: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
-        self._is_suspect = asyncio.Event()
+        self._renewals = Renewals()
+        self._held: dict[str, str] = {}
+        self._left_out: dict[str, str] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._last_problem = "no answer"
 
@@ -54,11 +58,16 @@ class ExternalOpa:
                 await self._keeper
             self._keeper = None
 
+    async def renew(self) -> Mapping[str, str]:
+        await self._renewals.settled(self._renewals.request())
+        return self._left_out
+
     async def connected(self) -> Connection:
         return await asyncio.shield(self._connected)
 
     def suspect(self, connection: Connection) -> None:  # noqa: ARG002 - the protocol's
-        self._is_suspect.set()
+        self._held = {}
+        self._renewals.request()
 
     async def _keep_filled(self, contents: ContentsSource) -> None:
         host, port, is_tls = self._address
@@ -70,10 +79,12 @@ class ExternalOpa:
         try:
             async with connection:
                 while True:
-                    self._is_suspect.clear()
+                    number = self._renewals.asked
                     if await self._fill(connection, contents()):
-                        await self._is_suspect.wait()
+                        self._renewals.settle(number)
+                        await self._renewals.asked_beyond(number)
                     else:
+                        self._held = {}
                         await asyncio.sleep(_PAUSE_S)
         finally:
             if self._connected.done():
@@ -82,11 +93,13 @@ class ExternalOpa:
     async def _fill(self, connection: Connection, contents: bundle.Contents) -> bool:
         host, port, _ = self._address
         try:
-            await bundle.push(connection, contents)
+            self._left_out = await bundle.push(connection, contents, self._held)
         except (ConnectionLostError, ChangeError, TimeoutError) as error:
             self._last_problem = str(error)
             log.warning("opa.not_filled", host=host, port=port, problem=str(error))
             return False
+        if self._left_out:
+            log.error("opa.policies_left_out", policy_ids=sorted(self._left_out))
         if not self._connected.done():
             log.info("opa.filled", host=host, port=port)
             self._connected.set_result(connection)

@@ -6,8 +6,8 @@ decisions := ["v1", "data", "interlock", "dispatcher", "decisions"]
 
 calls := [
 	{"token": "right", "method": "POST", "path": decisions, "allowed": true},
-	{"token": "right", "method": "PUT", "path": ["v1", "policies", "policies", "p.rego"], "allowed": true},
-	{"token": "right", "method": "DELETE", "path": ["v1", "policies", "policies", "p.rego"], "allowed": true},
+	{"token": "right", "method": "PUT", "path": ["v1", "policies", "policies", "p.rego"], "allowed": false},
+	{"token": "right", "method": "DELETE", "path": ["v1", "policies", "policies", "p.rego"], "allowed": false},
 	{"token": "right", "method": "GET", "path": ["health"], "allowed": true},
 	{"token": "wrong", "method": "POST", "path": decisions, "allowed": false},
 	{"token": "", "method": "GET", "path": ["health"], "allowed": false},
