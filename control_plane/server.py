@@ -46,12 +46,14 @@ from control_plane.runs.create import TaskCreation
 from control_plane.runs.desk import Desks
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.jobs import JobBuilder
+from control_plane.runs.kept import KeptPlans
 from control_plane.runs.notices import Notices
 from control_plane.runs.queries import Queries
 from control_plane.runs.reach import Reach
 from control_plane.runs.runner_servicer import RunnerServicer
 from control_plane.runs.scheduler import Scheduler
 from control_plane.runs.servicer import RunServicer
+from control_plane.runs.start import RunStarts
 from control_plane.runs.watch import Watches
 from control_plane.stacks.access import Access
 from control_plane.stacks.environment import Environments
@@ -107,6 +109,7 @@ class ControlPlane:
     catalog: PolicyCatalog
     outputs: OutputFiles
     scheduler: Scheduler
+    kept: KeptPlans
     sealer: LogSealer
     reach: Reach
     runners: Runners
@@ -123,6 +126,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     outputs = OutputFiles(settings.data_dir / "output")
     archives = ArchiveStore(settings.data_dir / "sources")
     archives.open()
+    kept = KeptPlans(db, archives, sealer)
     guard = PolicyGuard(db, engine)
     access = Access(db, guard)
     catalog = PolicyCatalog(db, engine)
@@ -147,6 +151,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         runs=RunServicer(
             db,
             TaskCreation(db, guard, pins, queries, notices),
+            RunStarts(db, guard, pins, queries, notices),
             queries,
             watches,
             connections,
@@ -154,7 +159,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             authenticator,
         ),
         runners=RunnerServicer(
-            db, Admission(db, failures=failures), connections, desks, reach, sealer, archives
+            db, Admission(db, failures=failures), connections, desks, reach, sealer, archives, kept
         ),
         stacks=StackServicer(
             Stacks(db, access, sealer, git_rules=git_rules, on_change=notices.queue_changed),
@@ -170,6 +175,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         catalog,
         outputs,
         scheduler,
+        kept,
         LogSealer(db),
         reach,
         runners,
@@ -228,6 +234,7 @@ async def _started(plane: ControlPlane, stop: asyncio.Future[None]) -> AsyncIter
         _background(plane.outputs.serve(), "output", stop),
         _background(plane.scheduler.serve(), "scheduler", stop),
         _background(plane.reach.serve(), "reach", stop),
+        _background(plane.kept.serve(), "kept-plans", stop),
         _background(plane.sealer.run(), "audit-sealer", stop),
         _background(plane.runners.run(), "runners", stop),
     ]
