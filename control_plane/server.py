@@ -33,6 +33,8 @@ from control_plane.identity.tokens import Tokens
 from control_plane.interceptors import CallInterceptor
 from control_plane.keys import MasterKey, Sealer, checksum_key
 from control_plane.paging import PageTokens
+from control_plane.policies.approval import ApprovalJudge
+from control_plane.policies.attached import AttachmentIndex
 from control_plane.policies.catalog import PolicyCatalog
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.guard import PolicyGuard
@@ -46,14 +48,13 @@ from control_plane.runs.create import TaskCreation
 from control_plane.runs.desk import Desks
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.jobs import JobBuilder
-from control_plane.runs.kept import KeptPlans
 from control_plane.runs.notices import Notices
 from control_plane.runs.queries import Queries
 from control_plane.runs.reach import Reach
+from control_plane.runs.review import Approvals
 from control_plane.runs.runner_servicer import RunnerServicer
 from control_plane.runs.scheduler import Scheduler
 from control_plane.runs.servicer import RunServicer
-from control_plane.runs.start import RunStarts
 from control_plane.runs.watch import Watches
 from control_plane.stacks.access import Access
 from control_plane.stacks.environment import Environments
@@ -109,7 +110,7 @@ class ControlPlane:
     catalog: PolicyCatalog
     outputs: OutputFiles
     scheduler: Scheduler
-    kept: KeptPlans
+    approvals: Approvals
     sealer: LogSealer
     reach: Reach
     runners: Runners
@@ -126,10 +127,11 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     outputs = OutputFiles(settings.data_dir / "output")
     archives = ArchiveStore(settings.data_dir / "sources")
     archives.open()
-    kept = KeptPlans(db, archives, sealer)
-    guard = PolicyGuard(db, engine)
+    attached = AttachmentIndex(db)
+    guard = PolicyGuard(db, engine, attached)
     access = Access(db, guard)
-    catalog = PolicyCatalog(db, engine)
+    approvals = Approvals(db, ApprovalJudge(engine, attached), notices)
+    catalog = PolicyCatalog(db, engine, on_change=approvals.wake)
     queries = Queries(db, guard, connections, outputs, pages)
     watches = Watches(feeds, outputs, queries)
     scheduler = Scheduler(db, connections, JobBuilder(sealer), sealer, notices)
@@ -141,6 +143,11 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     authenticator, failures = Authenticator(db, tokens := Tokens(master)), FailureLimit()
     git_rules = GitRules(allow_http="http" in settings.git_allow, allow_file="file" in settings.git_allow)
     pins = SourcePins(sealer, GitRemotes(git_rules))
+
+    def stack_changed(stack_id: str) -> None:
+        notices.queue_changed(stack_id)
+        approvals.wake()
+
     servicers = _Servicers(
         audit=AuditServicer(AuditLog(db), pages),
         identity=IdentityServicer(
@@ -150,20 +157,20 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         pools=PoolServicer(Pools(db, connections), runners, connections, pages),
         runs=RunServicer(
             db,
-            TaskCreation(db, guard, pins, queries, notices),
-            RunStarts(db, guard, pins, queries, notices),
+            TaskCreation(db, guard, pins, queries, notices, approvals),
             queries,
             watches,
             connections,
             notices,
             authenticator,
+            approvals,
         ),
         runners=RunnerServicer(
-            db, Admission(db, failures=failures), connections, desks, reach, sealer, archives, kept
+            db, Admission(db, failures=failures), connections, desks, reach, sealer, archives
         ),
         stacks=StackServicer(
-            Stacks(db, access, sealer, git_rules=git_rules, on_change=notices.queue_changed),
-            Locks(db, access, on_change=notices.queue_changed),
+            Stacks(db, access, sealer, git_rules=git_rules, on_change=stack_changed),
+            Locks(db, access, on_change=stack_changed),
             Environments(db, access, sealer),
             Uploads(db, access, archives, max_bytes=settings.max_upload_bytes),
             pages,
@@ -175,7 +182,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         catalog,
         outputs,
         scheduler,
-        kept,
+        approvals,
         LogSealer(db),
         reach,
         runners,
@@ -233,8 +240,8 @@ async def _started(plane: ControlPlane, stop: asyncio.Future[None]) -> AsyncIter
     background = [
         _background(plane.outputs.serve(), "output", stop),
         _background(plane.scheduler.serve(), "scheduler", stop),
+        _background(plane.approvals.serve(), "approvals", stop),
         _background(plane.reach.serve(), "reach", stop),
-        _background(plane.kept.serve(), "kept-plans", stop),
         _background(plane.sealer.run(), "audit-sealer", stop),
         _background(plane.runners.run(), "runners", stop),
     ]

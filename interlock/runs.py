@@ -10,7 +10,7 @@ from interlock.request_ids import new_request_id
 from interlock.times import timestamp
 from interlock.transport import Transport
 from interlock.v1 import run_service_pb2 as pb
-from interlock.v1.run_pb2 import Run, RunState
+from interlock.v1.run_pb2 import ReviewVerdict, Run, RunState
 from interlock.v1.run_service_pb2 import OutputChunk
 from interlock.v1.run_service_pb2_grpc import RunServiceStub
 
@@ -91,6 +91,25 @@ class Runs:
     async def stop(self, run_id: str) -> Run:
         """Stops a run before it performs. Raises WrongState once it does."""
         return await self._transport.call(self._stub.StopRun, pb.StopRunRequest(run_id=run_id))
+
+    async def approve(self, run_id: str, note: str = "", *, request_id: str | None = None) -> Run:
+        """Approves a run that waits for approval, and returns it as its policies then leave it.
+
+        Each person's newest review counts. Raises WrongState where it does not wait for approval.
+        """
+        return await self._review(run_id, ReviewVerdict.REVIEW_VERDICT_APPROVE, note, request_id)
+
+    async def reject(self, run_id: str, note: str = "", *, request_id: str | None = None) -> Run:
+        """As `approve`; policies decide what a rejection means."""
+        return await self._review(run_id, ReviewVerdict.REVIEW_VERDICT_REJECT, note, request_id)
+
+    async def _review(
+        self, run_id: str, verdict: ReviewVerdict.ValueType, note: str, request_id: str | None
+    ) -> Run:
+        request = pb.ReviewRunRequest(
+            run_id=run_id, verdict=verdict, note=note, request_id=request_id or new_request_id()
+        )
+        return await self._transport.call(self._stub.ReviewRun, request)
 
     async def discard(self, run_id: str) -> Run:
         """Takes a run out of the queue. Raises WrongState where it is not queued."""

@@ -99,6 +99,8 @@ class Runs(Face):
     wait = Blocking(runs.Runs.wait)
     stop = Blocking(runs.Runs.stop)
     discard = Blocking(runs.Runs.discard)
+    approve = Blocking(runs.Runs.approve)
+    reject = Blocking(runs.Runs.reject)
 
 
 class Stacks(Face):

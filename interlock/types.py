@@ -7,7 +7,18 @@ from interlock.v1.errors_pb2 import PolicyFinding
 from interlock.v1.identity_pb2 import ApiKey
 from interlock.v1.policy_pb2 import Policy, PolicyKind, RegoVersion
 from interlock.v1.pool_pb2 import ContainerOptions, Pool, PoolToken, Runner, RunnerState
-from interlock.v1.run_pb2 import Commit, Run, RunFailure, RunState, RunType, StateChange, Waiting, WaitReason
+from interlock.v1.run_pb2 import (
+    Commit,
+    Review,
+    ReviewVerdict,
+    Run,
+    RunFailure,
+    RunState,
+    RunType,
+    StateChange,
+    Waiting,
+    WaitReason,
+)
 from interlock.v1.run_service_pb2 import OutputChunk
 from interlock.v1.stack_pb2 import (
     ArchiveSource,
@@ -46,6 +57,8 @@ __all__ = [
     "PoolToken",
     "PullPolicy",
     "RegoVersion",
+    "Review",
+    "ReviewVerdict",
     "Run",
     "RunFailure",
     "RunState",

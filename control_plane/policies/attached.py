@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from control_plane.policies import records
 from control_plane.policies.combine import PolicyRef
+from control_plane.storage.database import Database
 from control_plane.storage.tables import policies, policy_attachments
 from policies.workbench.kinds import Kind
 
@@ -55,6 +56,23 @@ class AttachedPolicies:
             for policy_kind, ref in (self._refs[policy_id] for policy_id in self.ids(stack_id, labels))
             if policy_kind is kind
         ]
+
+
+class AttachmentIndex:
+    """The attachments as of the version asked for: read again only when policies or attachments changed."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._attached = AttachedPolicies(-1, (), ())
+
+    async def current(self) -> AttachedPolicies:
+        return await self.as_of(await self._db.read(records.policies_version))
+
+    async def as_of(self, version: int) -> AttachedPolicies:
+        """Of this version, or of a newer one."""
+        if version != self._attached.version:
+            self._attached = await self._db.read(load)
+        return self._attached
 
 
 def load(connection: sa.Connection) -> AttachedPolicies:

@@ -4,7 +4,7 @@ when the call returns, every decision that begins afterwards uses it."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,9 +33,12 @@ log = structlog.get_logger(__name__)
 class PolicyCatalog:
     """Changes need an admin. This process makes one at a time, so that OPA gets them in the order of their commits."""
 
-    def __init__(self, db: Database, engine: PolicyEngine) -> None:
+    def __init__(
+        self, db: Database, engine: PolicyEngine, *, on_change: Callable[[], None] = lambda: None
+    ) -> None:
         self._db = db
         self._engine = engine
+        self._on_change = on_change
         self._one_change = asyncio.Lock()
 
     async def load(self) -> list[LoadedPolicy]:
@@ -58,6 +61,8 @@ class PolicyCatalog:
             raise errors.InvalidField(
                 "policy.id", f"cannot be made from the name {wanted.name!r}; choose one"
             )
+        if kind_of(wanted.kind) is Kind.LOGIN:
+            raise errors.InvalidField("policy.kind", "login policies are not asked yet")
         compiled = await self._check(kind_of(wanted.kind), wanted.body, request.file_name)
 
         def unit(tx: sa.Connection) -> sa.Row[Any]:
@@ -78,6 +83,7 @@ class PolicyCatalog:
             await self._engine.ensure_available()
             row = await self._db.write(unit)
             await _brought(row.id, self._engine.put(LoadedPolicy(row.id, row.revision, row.module)))
+        self._on_change()
         return await self._message(row)
 
     async def update(self, principal: Principal, request: rpc.UpdatePolicyRequest) -> policy_pb2.Policy:
@@ -109,6 +115,7 @@ class PolicyCatalog:
             row = await self._db.write(unit)
             if compiled is not None:
                 await _brought(row.id, self._engine.put(LoadedPolicy(row.id, row.revision, row.module)))
+        self._on_change()
         return await self._message(row)
 
     async def delete(self, principal: Principal, policy_id: str, etag: str) -> None:
@@ -124,6 +131,7 @@ class PolicyCatalog:
         async with self._one_change:
             await self._db.write(unit)
             await _brought(policy_id, self._engine.remove(policy_id))
+        self._on_change()
 
     async def attach(self, principal: Principal, policy_id: str, stack_id: str) -> policy_pb2.Policy:
         """Raises NotFound for the policy or the stack."""
@@ -138,7 +146,9 @@ class PolicyCatalog:
                 _attachment_changed(tx, principal, "policy.attached", policy_id, stack_id)
             return row
 
-        return await self._message(await self._db.write(unit))
+        row = await self._db.write(unit)
+        self._on_change()
+        return await self._message(row)
 
     async def detach(self, principal: Principal, policy_id: str, stack_id: str) -> policy_pb2.Policy:
         """Raises NotFound where it is not attached by hand."""
@@ -151,7 +161,9 @@ class PolicyCatalog:
             _attachment_changed(tx, principal, "policy.detached", policy_id, stack_id)
             return row
 
-        return await self._message(await self._db.write(unit))
+        row = await self._db.write(unit)
+        self._on_change()
+        return await self._message(row)
 
     async def get(self, policy_id: str) -> policy_pb2.Policy:
         return await self._message(await self._db.read(lambda tx: _found(tx, policy_id)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from control_plane.policies.errors import EvaluationFailed
-from policies.workbench.kinds import SAMPLE_RULE
+from policies.workbench.kinds import SAMPLE_RULE, TEAM_RULE
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,23 @@ class AccessLevel(enum.IntEnum):
     WRITE = 2
 
 
+class Approval(enum.StrEnum):
+    """What approval policies say together."""
+
+    APPROVED = "approved"
+    UNDECIDED = "undecided"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What login policies say together: who may come in, and as what. `teams` is None where none says so."""
+
+    is_allowed: bool
+    admin: bool = False
+    teams: tuple[str, ...] | None = None
+
+
 def denials(evaluations: Sequence[Evaluation]) -> tuple[Denial, ...]:
     """All messages of all task policies, sorted; none means that the task is allowed.
 
@@ -86,7 +103,7 @@ def access_level(evaluations: Sequence[Evaluation]) -> AccessLevel:
     Raises:
         EvaluationFailed: a rule is neither undefined nor a boolean.
     """
-    said = {rule for evaluation in evaluations for rule in _true_rules(evaluation)}
+    said = _said(evaluations, ("deny", "deny_write", "write", "read"))
     if "deny" in said:
         return AccessLevel.NONE
     if "write" in said:
@@ -94,9 +111,65 @@ def access_level(evaluations: Sequence[Evaluation]) -> AccessLevel:
     return AccessLevel.READ if "read" in said else AccessLevel.NONE
 
 
-def _true_rules(evaluation: Evaluation) -> set[str]:
+def approval(evaluations: Sequence[Evaluation]) -> Approval:
+    """Any `reject` rejects; approved when every policy approves; else undecided. Without a policy: approved.
+
+    Raises:
+        EvaluationFailed: a rule is neither undefined nor a boolean.
+    """
+    verdicts = [_true_rules(evaluation, ("approve", "reject")) for evaluation in evaluations]
+    if any("reject" in said for said in verdicts):
+        return Approval.REJECTED
+    return Approval.APPROVED if all("approve" in said for said in verdicts) else Approval.UNDECIDED
+
+
+def undecided(evaluations: Sequence[Evaluation]) -> list[PolicyRef]:
+    """The policies whose approval is missing."""
+    return [each.policy for each in evaluations if "approve" not in _true_rules(each, ("approve",))]
+
+
+def rejecting(evaluations: Sequence[Evaluation]) -> list[PolicyRef]:
+    """The policies that reject."""
+    return [each.policy for each in evaluations if "reject" in _true_rules(each, ("reject",))]
+
+
+def login(evaluations: Sequence[Evaluation]) -> Grant:
+    """Any `deny` refuses; `admin` lets in as an admin, unless any `deny_admin`; `allow` lets in; else refused.
+
+    Where policies define `team`, its sets together are the teams.
+
+    Raises:
+        EvaluationFailed: a rule is neither undefined nor a boolean, `team` no set of strings.
+    """
+    said = _said(evaluations, ("deny", "deny_admin", "admin", "allow"))
+    teams = _teams(evaluations)
+    if "deny" in said:
+        return Grant(is_allowed=False)
+    is_admin = "admin" in said and "deny_admin" not in said
+    return Grant(is_allowed=is_admin or "allow" in said, admin=is_admin, teams=teams)
+
+
+def _teams(evaluations: Sequence[Evaluation]) -> tuple[str, ...] | None:
+    found: set[str] = set()
+    is_defined = False
+    for evaluation in evaluations:
+        teams = evaluation.rules.get(TEAM_RULE)
+        if teams is None:
+            continue
+        if teams.type != "set" or not all(isinstance(team, str) for team in teams.value):
+            raise _failed(evaluation.policy, "`team` must be a set of strings")
+        is_defined = True
+        found.update(teams.value)
+    return tuple(sorted(found)) if is_defined else None
+
+
+def _said(evaluations: Sequence[Evaluation], rules: Sequence[str]) -> set[str]:
+    return {rule for evaluation in evaluations for rule in _true_rules(evaluation, rules)}
+
+
+def _true_rules(evaluation: Evaluation, rules: Sequence[str]) -> set[str]:
     true_rules = set()
-    for rule in ("deny", "deny_write", "write", "read"):
+    for rule in rules:
         value = evaluation.rules.get(rule)
         if value is None:
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from control_plane.policies.combine import AccessLevel, Denial, Evaluation
+from control_plane.policies.combine import AccessLevel, Denial, Evaluation, PolicyRef
 from control_plane.policies.errors import EvaluationFailed
 from control_plane.policies.inputs import Document
 from policies.workbench.kinds import Kind
@@ -30,7 +30,7 @@ class AccessDecision:
         return {
             "level": self.level.name.lower(),
             "input": self.document,
-            "policies": _policies(Kind.ACCESS, self.evaluations),
+            "policies": said_by(Kind.ACCESS, self.evaluations),
         }
 
 
@@ -70,13 +70,14 @@ class TaskDecision:
             "access": self.access.level.name.lower(),
             "input": self.document,
             "policies": [
-                *_policies(Kind.ACCESS, self.access.evaluations),
-                *_policies(Kind.TASK, self.evaluations),
+                *said_by(Kind.ACCESS, self.access.evaluations),
+                *said_by(Kind.TASK, self.evaluations),
             ],
         }
 
 
-def _policies(kind: Kind, evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
+def said_by(kind: Kind, evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
+    """Each policy with its revision and what its rules came to, for the stored decision."""
     return [
         {
             "kind": kind.value,
@@ -86,4 +87,12 @@ def _policies(kind: Kind, evaluations: Iterable[Evaluation]) -> list[dict[str, A
             "results": {name: rule.value for name, rule in sorted(evaluation.rules.items())},
         }
         for evaluation in evaluations
+    ]
+
+
+def asked_of(kind: Kind, policies: Iterable[PolicyRef]) -> list[dict[str, Any]]:
+    """Policies that could not be evaluated together, for the stored decision."""
+    return [
+        {"kind": kind.value, "id": policy.id, "name": policy.name, "revision": policy.revision}
+        for policy in policies
     ]

@@ -190,6 +190,14 @@ class PolicyEngine:
                 return TaskDecision(decided, document)
             raise
 
+    async def ask(self, questions: Sequence[Question]) -> list[list[Evaluation]]:
+        """What the policies of each question say, in order, without combining it. Raises as `decide_task`."""
+        return await self._evaluator.evaluate(questions)
+
+    async def ask_each(self, questions: Sequence[Question]) -> list[list[Evaluation] | EvaluationFailed]:
+        """As `ask`; a failure of one question leaves the others their answers."""
+        return await self._evaluator.evaluate_each(questions)
+
     async def decide_access(
         self, request: RequestInfo, session: SessionInfo, stack: StackInfo, attached: Sequence[PolicyRef]
     ) -> AccessDecision:

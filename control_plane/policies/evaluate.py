@@ -14,7 +14,7 @@ from control_plane.policies.connection import Connection, ConnectionLostError, Q
 from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PoliciesChanged
 from control_plane.policies.inputs import Document
 from control_plane.policies.opa import Opa
-from policies.workbench.kinds import SAMPLE_RULE, Kind
+from policies.workbench.kinds import Kind
 
 _RETRY_PAUSE_S = 0.02
 _MAX_QUERIES_AT_ONCE = 16
@@ -183,7 +183,7 @@ async def _answers_at_all(connection: Connection) -> bool:
 
 def _body(question: Question) -> dict[str, Any]:
     return {
-        "rules": sorted(question.kind.rules | {SAMPLE_RULE}),
+        "rules": sorted(question.kind.rules | question.kind.further_rules),
         "policies": [policy.id for policy in question.policies],
         "input": question.document,
     }

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from control_plane import errors
 from control_plane.audit import events
 from control_plane.identity.principal import Principal
-from control_plane.policies import attached, inputs, records
-from control_plane.policies.attached import AttachedPolicies
+from control_plane.policies import inputs, records
+from control_plane.policies.attached import AttachedPolicies, AttachmentIndex
 from control_plane.policies.combine import AccessLevel, PolicyRef
-from control_plane.policies.decisions import TaskDecision
+from control_plane.policies.decisions import TaskDecision, asked_of
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PoliciesChanged, TaskDenied
 from control_plane.policies.records import DecisionRecord, Judgement
@@ -28,10 +28,10 @@ _ATTEMPTS = 4
 class PolicyGuard:
     """The one place where access and task policies are asked."""
 
-    def __init__(self, db: Database, engine: PolicyEngine) -> None:
+    def __init__(self, db: Database, engine: PolicyEngine, attached: AttachmentIndex) -> None:
         self._db = db
         self._engine = engine
-        self._attached = AttachedPolicies(-1, (), ())
+        self._attached = attached
 
     async def require_read(self, principal: Principal, stack: StackSnapshot) -> None:
         """Raises NotFound where the principal may not read the stack; EvaluationFailed, OpaUnavailable: so too."""
@@ -47,11 +47,11 @@ class PolicyGuard:
         if principal.admin or not stacks:
             return [True] * len(stacks)
         for _ in range(_ATTEMPTS):
-            index = await self._current()
+            index = await self._attached.current()
             asked = [(to_stack_info(stack), _refs(index, stack, Kind.ACCESS)) for stack in stacks]
             try:
                 decisions = await self._engine.decide_access_to_all(
-                    _request(principal), _session(principal), asked
+                    _request(principal), session_of(principal), asked
                 )
             except PoliciesChanged:
                 continue
@@ -68,7 +68,7 @@ class PolicyGuard:
             TaskDenied: task policies.
             EvaluationFailed, OpaUnavailable, PoliciesChanged: no answer, so no.
         """
-        index = await self._as_of(policies_version)
+        index = await self._attached.as_of(policies_version)
         for _ in range(_ATTEMPTS):
             started = time.perf_counter_ns()
             request = _request(principal)
@@ -76,14 +76,14 @@ class PolicyGuard:
             try:
                 decision = await self._engine.decide_task(
                     request,
-                    _session(principal),
+                    session_of(principal),
                     to_stack_info(stack),
                     command,
                     access=_refs(index, stack, Kind.ACCESS),
                     task=task_policies,
                 )
             except PoliciesChanged:
-                index = await self._current()
+                index = await self._attached.current()
                 continue
             except (EvaluationFailed, OpaUnavailable) as error:
                 record = _failure_record(principal, stack, request, command, task_policies, error)
@@ -100,18 +100,18 @@ class PolicyGuard:
             if not decision.is_allowed:
                 await self._refuse(principal, record, "; ".join(decision.messages))
                 raise TaskDenied(decision.messages, decision.denied_by, record.id)
-            return Judgement(record, index.version)
+            return Judgement(record, index.version, needs_approval=bool(_refs(index, stack, Kind.APPROVAL)))
         raise PoliciesChanged(stack.id)
 
     async def _level(self, principal: Principal, stack: StackSnapshot) -> AccessLevel:
         if principal.admin:
             return AccessLevel.WRITE
         for _ in range(_ATTEMPTS):
-            index = await self._current()
+            index = await self._attached.current()
             try:
                 decision = await self._engine.decide_access(
                     _request(principal),
-                    _session(principal),
+                    session_of(principal),
                     to_stack_info(stack),
                     _refs(index, stack, Kind.ACCESS),
                 )
@@ -119,15 +119,6 @@ class PolicyGuard:
                 continue
             return decision.level
         raise PoliciesChanged(stack.id)
-
-    async def _current(self) -> AttachedPolicies:
-        return await self._as_of(await self._db.read(records.policies_version))
-
-    async def _as_of(self, version: int) -> AttachedPolicies:
-        """Of this version, or of a newer one."""
-        if version != self._attached.version:
-            self._attached = await self._db.read(attached.load)
-        return self._attached
 
     async def _refuse(self, principal: Principal, record: DecisionRecord, why: str) -> None:
         def unit(connection: sa.Connection) -> None:
@@ -155,7 +146,8 @@ def _request(principal: Principal) -> inputs.RequestInfo:
     return inputs.RequestInfo(remote_ip=principal.remote_ip, timestamp_ns=time.time_ns())
 
 
-def _session(principal: Principal) -> inputs.SessionInfo:
+def session_of(principal: Principal) -> inputs.SessionInfo:
+    """A caller as policies see it."""
     return inputs.SessionInfo(
         login=principal.login,
         name=principal.name,
@@ -195,11 +187,8 @@ def _failure_record(
         stack_id=stack.id,
         caller_login=principal.login,
         is_allowed=False,
-        document=inputs.task_input(request, _session(principal), to_stack_info(stack), command),
-        policies=[
-            {"kind": Kind.TASK.value, "id": ref.id, "name": ref.name, "revision": ref.revision}
-            for ref in policies
-        ],
+        document=inputs.task_input(request, session_of(principal), to_stack_info(stack), command),
+        policies=asked_of(Kind.TASK, policies),
         result={"allowed": False, "failure": error.cause},
         took_us=(time.time_ns() - request.timestamp_ns) // 1000,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -93,6 +93,64 @@ class StackInfo:
     tracked_commit: Commit | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReviewInfo:
+    """One person's newest review, as it was given; `state` is the run's of that moment."""
+
+    author: str
+    name: str
+    teams: Sequence[str]
+    state: str
+    is_approval: bool
+    request: RequestInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """The run that waits for approval. Times are Unix nanoseconds; `command` is None for tracked runs."""
+
+    id: str
+    type: str
+    state: str
+    created_at: int
+    updated_at: int
+    creator_session: SessionInfo
+    command: str | None = None
+    branch: str = ""
+    commit: Commit = Commit(hash="")
+    triggered_by: str | None = None
+    flags: Sequence[str] = ()
+    changes: Sequence[Document] = ()
+    drift_detection: bool = False
+    based_on_local_workspace: bool = False
+    before_init: Sequence[str] = ()
+    project_root: str = ""
+    runner_image: str = ""
+    terraform_version: str = ""
+    user_provided_metadata: Sequence[str] = ()
+
+
+def approval_input(
+    run: RunInfo, stack: StackInfo, current: Iterable[ReviewInfo], older: Iterable[ReviewInfo] = ()
+) -> Document:
+    """`current` are reviews of the state that the run is in, `older` those of states before."""
+    return {
+        "reviews": {"current": _reviews(current), "older": _reviews(older)},
+        "run": _run(run),
+        "stack": _stack(stack),
+    }
+
+
+def login_input(request: RequestInfo, session: SessionInfo) -> Document:
+    root = Space()
+    return {
+        "request": dict(vars(request)),
+        "session": dict(vars(session)),
+        "spaces": [dict(vars(root))],
+        "roles": [],
+    }
+
+
 def access_input(request: RequestInfo, session: SessionInfo, stack: StackInfo) -> Document:
     return {"request": dict(vars(request)), "session": dict(vars(session)), "stack": _stack(stack)}
 
@@ -104,6 +162,35 @@ def task_input(request: RequestInfo, session: SessionInfo, stack: StackInfo, com
 def with_command(access: Document, command: str) -> Document:
     """What task policies see where access policies see `access`."""
     return {**access, "request": {**access["request"], "command": command}}
+
+
+def _run(run: RunInfo) -> Document:
+    document = dict(vars(run))
+    runtime = ("before_init", "project_root", "runner_image", "terraform_version")
+    return {
+        **{name: value for name, value in document.items() if name not in runtime},
+        "commit": {**vars(run.commit), "exist_on_tracked_branch": bool(run.commit.hash)},
+        "creator_session": dict(vars(run.creator_session)),
+        "runtime_config": {name: document[name] for name in runtime},
+    }
+
+
+def _reviews(reviews: Iterable[ReviewInfo]) -> Document:
+    given = list(reviews)
+    return {
+        "approvals": [_review(review) for review in given if review.is_approval],
+        "rejections": [_review(review) for review in given if not review.is_approval],
+    }
+
+
+def _review(review: ReviewInfo) -> Document:
+    return {
+        "author": review.author,
+        "author_roles": [],
+        "request": dict(vars(review.request)),
+        "session": {"login": review.author, "name": review.name, "teams": review.teams},
+        "state": review.state,
+    }
 
 
 def _stack(stack: StackInfo) -> Document:

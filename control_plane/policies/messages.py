@@ -21,8 +21,15 @@ def kind_of(kind: policy_pb2.PolicyKind.ValueType) -> Kind:
             return Kind.TASK
         case policy_pb2.POLICY_KIND_ACCESS:
             return Kind.ACCESS
+        case policy_pb2.POLICY_KIND_APPROVAL:
+            return Kind.APPROVAL
+        case policy_pb2.POLICY_KIND_LOGIN:
+            return Kind.LOGIN
         case _:
-            raise errors.InvalidField("policy.kind", "choose POLICY_KIND_TASK or POLICY_KIND_ACCESS")
+            raise errors.InvalidField(
+                "policy.kind",
+                f"choose of {', '.join(f'POLICY_KIND_{kind.name}' for kind in Kind)}",
+            )
 
 
 def dialect_of(version: RegoVersion) -> policy_pb2.RegoVersion.ValueType:

@@ -43,6 +43,8 @@ class Judgement:
 
     record: DecisionRecord
     policies_version: int
+    # Approval policies apply: the run waits for them before it is queued.
+    needs_approval: bool = False
 
 
 def insert(connection: sa.Connection, record: DecisionRecord, *, run_id: str = "") -> None:

@@ -12,11 +12,13 @@ from control_plane import clock, ids
 from control_plane.audit import events
 from control_plane.identity.principal import Principal
 from control_plane.policies import records
+from control_plane.policies.guard import session_of
 from control_plane.policies.records import Judgement
-from control_plane.runs import messages, store
+from control_plane.runs import messages, review_store, store
 from control_plane.runs.errors import ChangedMeanwhile
 from control_plane.runs.notices import Notices
 from control_plane.runs.queries import Queries
+from control_plane.runs.review import Approvals
 from control_plane.stacks import snapshot
 from control_plane.stacks.locks import require_not_locked_against
 from control_plane.stacks.pinning import PinnedSource, SourcePins
@@ -51,13 +53,20 @@ class TaskCreation:
     """Creates tasks."""
 
     def __init__(
-        self, db: Database, guard: TaskGuard, pins: SourcePins, queries: Queries, notices: Notices
+        self,
+        db: Database,
+        guard: TaskGuard,
+        pins: SourcePins,
+        queries: Queries,
+        notices: Notices,
+        approvals: Approvals,
     ) -> None:
         self._db = db
         self._guard = guard
         self._pins = pins
         self._queries = queries
         self._notices = notices
+        self._approvals = approvals
 
     async def create(self, principal: Principal, request: rpc.CreateTaskRequest) -> run_pb2.Run:
         """As RunService.CreateTask says."""
@@ -73,9 +82,13 @@ class TaskCreation:
             source = await self._pins.pin(stack)
             task = _Task(principal, request, stack, judgement, source)
             created = await self._db.write(task.record)
-            if created is not None:
-                self._notices.queue_changed(stack.id)
+            if created is None:
+                continue
+            self._notices.queue_changed(stack.id)
+            if not judgement.needs_approval:
                 return created
+            await self._approvals.settle(created.id)
+            return await self._queries.load(created.id)
         raise ChangedMeanwhile(request.stack_id)
 
 
@@ -99,7 +112,7 @@ class _Task:
         """One transaction. None where what was judged does not stand any more: judge again."""
         known = requests.find(connection, self.principal.id, _METHOD, self.request.request_id, self.request)
         if known is not None:
-            return messages.stored(connection, known)
+            return _stored(connection, known)
         if snapshot.version_of(connection, self.stack.id) != self.stack.version:
             return None
         if records.policies_version(connection) != self.judgement.policies_version:
@@ -127,28 +140,30 @@ class _Task:
 
     def _insert(self, connection: sa.Connection, run_id: str) -> tuple[sa.Row[Any], sa.Row[Any, Any, Any]]:
         now = clock.now_us()
-        return store.insert_queued(
-            connection,
-            {
-                "id": run_id,
-                "stack_id": self.stack.id,
-                "type": "TASK",
-                "command": self.request.command,
-                "skip_initialization": self.request.skip_initialization,
-                "creator_id": self.principal.id,
-                "creator_login": self.principal.login,
-                "creator": self.principal.to_caller().SerializeToString(deterministic=True),
-                "pool_id": self.stack.pool.id,
-                "decision_id": self.judgement.record.id,
-                "commit_hash": self.source.commit_hash,
-                "commit_ref": self.source.commit_ref,
-                "source_sha256": self.source.source_sha256,
-                "source_size_bytes": self.source.source_size_bytes,
-                "created_at": now,
-                "updated_at": now,
-            },
-            "allowed by policy",
-        )
+        values = {
+            "id": run_id,
+            "stack_id": self.stack.id,
+            "type": "TASK",
+            "command": self.request.command,
+            "skip_initialization": self.request.skip_initialization,
+            "creator_id": self.principal.id,
+            "creator_login": self.principal.login,
+            "creator": self.principal.to_caller().SerializeToString(deterministic=True),
+            "pool_id": self.stack.pool.id,
+            "decision_id": self.judgement.record.id,
+            "commit_hash": self.source.commit_hash,
+            "commit_ref": self.source.commit_ref,
+            "source_sha256": self.source.source_sha256,
+            "source_size_bytes": self.source.source_size_bytes,
+            "created_at": now,
+            "updated_at": now,
+        }
+        if not self.judgement.needs_approval:
+            return store.insert_queued(connection, values, "allowed by policy")
+        run = store.insert_pending_review(connection, values, "allowed by policy; approval policies apply")
+        session = {**vars(session_of(self.principal)), "teams": list(self.principal.teams)}
+        review_store.begin(connection, run[0].id, session)
+        return run
 
 
 def _look(connection: sa.Connection, principal: Principal, request: rpc.CreateTaskRequest) -> str | _Basis:
@@ -157,3 +172,10 @@ def _look(connection: sa.Connection, principal: Principal, request: rpc.CreateTa
     if known is not None:
         return known
     return _Basis(snapshot.load(connection, request.stack_id), records.policies_version(connection))
+
+
+def _stored(connection: sa.Connection, run_id: str) -> run_pb2.Run:
+    row = store.find(connection, run_id)
+    if row is None:
+        raise LookupError(f"{run_id} was recorded and has no row")
+    return messages.to_run(row, history=store.history(connection, run_id))

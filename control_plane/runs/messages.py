@@ -8,17 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from control_plane.clock import to_timestamp
-from control_plane.runs import store
 from control_plane.runs.states import RunState
 from interlock.v1 import caller_pb2, run_pb2
-
-
-def stored(connection: sa.Connection, run_id: str) -> run_pb2.Run:
-    """A run that must be there, with its history."""
-    row = store.find(connection, run_id)
-    if row is None:
-        raise LookupError(f"{run_id} was recorded and has no row")
-    return to_run(row, history=store.history(connection, run_id))
 
 
 def to_run(
@@ -27,6 +18,8 @@ def to_run(
     output_size_bytes: int | None = None,
     waiting: run_pb2.Waiting | None = None,
     history: Sequence[sa.Row[Any, Any, Any]] = (),
+    reviews: Sequence[run_pb2.Review] = (),
+    approval_decision_id: str = "",
 ) -> run_pb2.Run:
     """The message of a row; `output_size_bytes` is what is durable of an active run's output."""
     run = run_pb2.Run(
@@ -43,13 +36,12 @@ def to_run(
         failure=row.failure,
         exit_code=row.exit_code,
         output_size_bytes=row.output_size_bytes if output_size_bytes is None else output_size_bytes,
-        output_sha256=row.output_sha256 if RunState(row.state).is_final else "",
+        output_sha256=row.output_sha256,
         decision_id=row.decision_id,
         fencing_token=row.fence,
         runner_id=row.runner_id,
         source_sha256=row.source_sha256,
         stop_requested=row.stop_requested,
-        auto_confirm=row.auto_confirm,
         waiting=waiting,
         history=[
             run_pb2.StateChange(
@@ -59,6 +51,8 @@ def to_run(
             )
             for change in history
         ],
+        reviews=reviews,
+        approval_decision_id=approval_decision_id,
     )
     if row.performed_at is not None:
         run.perform_time.CopyFrom(to_timestamp(row.performed_at))
@@ -66,10 +60,6 @@ def to_run(
         run.finish_time.CopyFrom(to_timestamp(row.finished_at))
     if row.unreachable_since is not None:
         run.unreachable_since.CopyFrom(to_timestamp(row.unreachable_since))
-    if row.plan is not None:
-        run.plan.MergeFromString(row.plan)
-    if row.confirmation is not None:
-        run.confirmation.MergeFromString(row.confirmation)
     if row.commit_hash:
         run.commit.CopyFrom(run_pb2.Commit(hash=row.commit_hash, ref=row.commit_ref))
     return run

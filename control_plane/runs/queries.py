@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,8 @@ from control_plane import clock, errors
 from control_plane.identity.principal import Principal
 from control_plane.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES, PageTokens
 from control_plane.pools.connections import Connections
-from control_plane.runs import messages, plans, store, waiting
-from control_plane.runs.errors import WrongState
+from control_plane.runs import messages, review_store, store, waiting
+from control_plane.runs.review_input import to_reviews
 from control_plane.runs.states import WAITING, RunState
 from control_plane.stacks import snapshot
 from control_plane.stacks.access import Guard
@@ -60,16 +61,6 @@ class Queries:
         """The whole message of a run, history and reason for waiting included, without asking who wants it."""
         return await self._load_with(lambda tx: self._whole(tx, run_id))
 
-    async def plan(self, row: sa.Row[Any]) -> run_pb2.Plan:
-        """The plan of a run that was read. Raises WrongState where it has none."""
-        stored = await self._db.read(lambda tx: plans.find(tx, row.id))
-        if row.plan is None or stored is None or stored.changes is None:
-            raise WrongState(row.id, f"{row.id} has no plan: it is a {row.type.lower()} run and {row.state}")
-        plan = run_pb2.Plan(run_id=row.id)
-        plan.MergeFromString(stored.changes)
-        plan.summary.MergeFromString(row.plan)
-        return plan
-
     async def list(self, principal: Principal, request: rpc.ListRunsRequest) -> rpc.ListRunsResponse:
         """One page, newest first, of the stacks that the caller may read."""
         before_id = self._pages.decode(request)
@@ -107,26 +98,32 @@ class Queries:
         may_read.update(zip(ordered, answers, strict=True))
 
     async def _load_with(self, unit: Callable[[sa.Connection], tuple[Any, ...]]) -> run_pb2.Run:
-        row, changes, obstacles = await self._db.read(unit)
+        row, changes, obstacles, reviewed = await self._db.read(unit)
         why = None
-        if obstacles is not None:
-            why = waiting.explain_run(
-                row.id, row.creator_id, RunState(row.state), self._with_runners(obstacles)
-            )
-        return messages.to_run(row, output_size_bytes=self._durable(row), waiting=why, history=changes)
+        if RunState(row.state) is RunState.PENDING_REVIEW:
+            why = waiting.for_approval(reviewed.reason)
+        elif obstacles is not None:
+            why = waiting.explain(row.id, row.creator_id, self._with_runners(obstacles))
+        return messages.to_run(
+            row,
+            output_size_bytes=self._durable(row),
+            waiting=why,
+            history=changes,
+            reviews=reviewed.reviews,
+            approval_decision_id=reviewed.decision_id,
+        )
 
     def _whole(self, connection: sa.Connection, run_id: str) -> tuple[Any, ...]:
         row = store.find(connection, run_id)
         if row is None:
             raise errors.NotFound("run", run_id)
-        obstacles = _obstacles(connection, row) if _waits(row) else None
-        return row, store.history(connection, run_id), obstacles
+        obstacles = _obstacles(connection, row) if RunState(row.state) in WAITING else None
+        return row, store.history(connection, run_id), obstacles, _reviewed(connection, run_id)
 
     def _with_runners(self, obstacles: waiting.Obstacles) -> waiting.Obstacles:
         runners = self._connections.of_pool(obstacles.pool_id)
         return waiting.Obstacles(
             holder_run_id=obstacles.holder_run_id,
-            holder_is=obstacles.holder_is,
             queue=obstacles.queue,
             lock_owner=obstacles.lock_owner,
             connected_runners=len(runners),
@@ -155,10 +152,21 @@ def _row_and_stack(connection: sa.Connection, run_id: str) -> tuple[sa.Row[Any] 
     return row, snapshot.load_any(connection, row.stack_id) if row is not None else None
 
 
-def _waits(row: sa.Row[Any]) -> bool:
-    """Something has to happen before it goes on, and no runner has it."""
-    state = RunState(row.state)
-    return state in WAITING or (state in (RunState.UNCONFIRMED, RunState.CONFIRMED) and not row.assignment_id)
+@dataclass(frozen=True, slots=True)
+class _Reviewed:
+    """What approval policies and people said of a run."""
+
+    reviews: Sequence[run_pb2.Review] = ()
+    decision_id: str = ""
+    reason: str = ""
+
+
+def _reviewed(connection: sa.Connection, run_id: str) -> _Reviewed:
+    approval = review_store.find(connection, run_id)
+    if approval is None:
+        return _Reviewed()
+    reviews = to_reviews(review_store.reviews(connection, run_id))
+    return _Reviewed(reviews, approval.decision_id, approval.reason)
 
 
 def _obstacles(connection: sa.Connection, row: sa.Row[Any]) -> waiting.Obstacles:
@@ -166,7 +174,6 @@ def _obstacles(connection: sa.Connection, row: sa.Row[Any]) -> waiting.Obstacles
     lock = store.lock(connection, row.stack_id)
     return waiting.Obstacles(
         holder_run_id=slot.holder_run_id,
-        holder_is=waiting.holder_is(slot),
         queue=store.queued_of_stack(connection, row.stack_id),
         lock_owner=caller_pb2.Caller.FromString(lock.lock_owner) if lock.lock_owner_id else None,
         connected_runners=0,
@@ -182,8 +189,6 @@ def _filters(request: rpc.ListRunsRequest) -> Sequence[sa.ColumnElement[bool]]:
     if request.states:
         names = [run_pb2.RunState.Name(state).removeprefix("RUN_STATE_") for state in request.states]
         filters.append(runs.c.state.in_(names))
-    if request.type:
-        filters.append(runs.c.type == run_pb2.RunType.Name(request.type).removeprefix("RUN_TYPE_"))
     if request.caller_login:
         filters.append(runs.c.creator_login == request.caller_login)
     if request.HasField("created_after"):

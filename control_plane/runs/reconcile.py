@@ -25,7 +25,6 @@ class Kept:
     stack_id: str
     verdict: rpc.HeldVerdict
     stop_requested: bool
-    output_start: int
 
 
 @dataclass(slots=True)
@@ -85,7 +84,7 @@ def _keep(connection: sa.Connection, run: sa.Row[Any], held: rpc.HeldAssignment,
         gate_open=RunState(run.state).has_passed_gate,
         job=assignments.open_job(assignment, sealer),
     )
-    return Kept(held.assignment, run.stack_id, verdict, run.stop_requested, assignment.output_start)
+    return Kept(held.assignment, run.stack_id, verdict, run.stop_requested)
 
 
 def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str, output: StoredOutput) -> bool:
@@ -101,7 +100,7 @@ def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str, output: Sto
         connection,
         run,
         RunState.FAILED,
-        f"the runner's machine was started again while the run was {run.state}; its container is gone",
+        "the runner's machine was started again while the command performed; its container is gone",
         failure=run_pb2.RUN_FAILURE_CONTAINER_LOST,
         output=output,
     )

@@ -190,7 +190,6 @@ def _completed(wanted: stack_pb2.Stack, paths: Sequence[str], before: StackSnaps
     complete.CopyFrom(wanted)
     if "tool" not in paths:
         complete.tool = before.tool
-    for name in ("custom_init", "custom_plan", "custom_apply"):
-        if name not in paths:
-            getattr(complete, name)[:] = getattr(before, name)
+    if "custom_init" not in paths:
+        complete.custom_init[:] = before.custom_init
     return complete

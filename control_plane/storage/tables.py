@@ -75,6 +75,19 @@ api_keys = Table(
     ),
 )
 
+# What login policies made of a key, for as long as the token that names it lasts.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("key_id", String(64), ForeignKey("api_keys.id"), nullable=False),
+    Column("teams", Json, nullable=False),
+    Column("admin", Boolean, nullable=False),
+    Column("decision_id", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+)
+
 pools = Table(
     "pools",
     metadata,
@@ -195,6 +208,7 @@ _ACTIVE = (
 )
 _QUEUED = "state = 'QUEUED'"
 _TO_APPLY = "state = 'CONFIRMED' AND assignment_id = ''"
+_IN_REVIEW = "state = 'PENDING_REVIEW'"
 
 runs = Table(
     "runs",
@@ -239,6 +253,7 @@ runs = Table(
     Index("runs_queued", "stack_id", "id", sqlite_where=text(_QUEUED), postgresql_where=text(_QUEUED)),
     # Confirmed plans that no runner has been given yet.
     Index("runs_to_apply", "pool_id", "id", sqlite_where=text(_TO_APPLY), postgresql_where=text(_TO_APPLY)),
+    Index("runs_pending_review", "id", sqlite_where=text(_IN_REVIEW), postgresql_where=text(_IN_REVIEW)),
     Index("runs_of_stack", "stack_id", "id"),
     Index("runs_of_creator", "creator_login", "id"),
     Index("runs_active_by_runner", "runner_id", sqlite_where=text(_ACTIVE), postgresql_where=text(_ACTIVE)),
@@ -252,6 +267,36 @@ run_changes = Table(
     Column("state", String(16), nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
+)
+
+# What the approval policies of a run were last asked with; one row for each run that any applied to.
+run_approvals = Table(
+    "run_approvals",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.id"), primary_key=True),
+    Column("creator_session", Json, nullable=False),
+    # As of which versions and how many reviews it was judged; it is judged again where they are others now.
+    Column("policies_version", BigInteger),
+    Column("stack_version", BigInteger),
+    Column("reviews", BigInteger, nullable=False, server_default="0"),
+    Column("judged_by", Json, nullable=False, server_default="[]"),  # [[policy id, revision]]
+    Column("decision_id", String(64), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
+)
+
+# Only ever inserted into: each person's newest one counts.
+run_reviews = Table(
+    "run_reviews",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("run_id", String(64), ForeignKey("runs.id"), nullable=False, index=True),
+    Column("reviewer_login", String(128), nullable=False),
+    Column("reviewer", LargeBinary, nullable=False),  # serialised interlock.v1.Caller
+    Column("remote_ip", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # the run's, when it was given
+    Column("approves", Boolean, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
 )
 
 # One attempt to run one run. The job is kept sealed until it ends: a runner that restarts gets the same one again.
@@ -284,8 +329,6 @@ plans = Table(
     Column("kept_size_bytes", BigInteger, nullable=False, server_default="0"),
     Column("sealed_sha256", String(64), nullable=False, server_default=""),
     Column("changes", LargeBinary),  # serialised interlock.v1.Plan, without its summary
-    # The job that planned, sealed as its assignment's: apply is to be given the same one.
-    Column("job_sealed", LargeBinary),
     Index(
         "plans_kept",
         "run_id",
@@ -300,7 +343,7 @@ policies = Table(
     Column("id", String(64), primary_key=True),
     Column("name", String(128), nullable=False),
     Column("description", Text, nullable=False),
-    Column("kind", String(16), nullable=False),  # "task" or "access"
+    Column("kind", String(16), nullable=False),  # a policies.kinds.Kind
     Column("body", Text, nullable=False),  # the author's text
     Column("module", Text, nullable=False),  # as OPA gets it
     Column("rego_version", Integer, nullable=False),  # interlock.v1.RegoVersion
@@ -311,7 +354,7 @@ policies = Table(
     Column("updated_at", BigInteger, nullable=False),
 )
 
-# Every body that a policy ever had; decisions name a revision, so rows outlive the policy.
+# All that a policy ever was; decisions name a revision, so rows outlive the policy.
 policy_revisions = Table(
     "policy_revisions",
     metadata,
@@ -320,6 +363,10 @@ policy_revisions = Table(
     Column("body", Text, nullable=False),
     Column("author", LargeBinary, nullable=False),  # serialised interlock.v1.Caller
     Column("created_at", BigInteger, nullable=False),
+    Column("name", String(128), nullable=False, server_default=""),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("labels", Json, nullable=False, server_default="[]"),
+    Column("change", Text, nullable=False, server_default=""),  # what was done, for people
 )
 
 policy_attachments = Table(
@@ -328,6 +375,8 @@ policy_attachments = Table(
     Column("policy_id", String(64), ForeignKey("policies.id"), primary_key=True),
     Column("stack_id", String(64), ForeignKey("stacks.id"), primary_key=True),
     Column("attached_at", BigInteger, nullable=False),
+    # Evaluated and recorded, and never counts.
+    Column("shadow", Boolean, nullable=False, server_default=text("false")),
     Index("policy_attachments_of_stack", "stack_id"),
 )
 
@@ -338,7 +387,7 @@ decisions = Table(
     Column("id", String(64), primary_key=True),
     Column("kind", String(16), nullable=False),
     Column("stack_id", String(64), nullable=False, index=True),
-    Column("run_id", String(64), nullable=False),  # empty where nothing was created
+    Column("run_id", String(64), nullable=False, index=True),  # empty where nothing was created
     Column("caller_login", String(128), nullable=False),
     Column("allowed", Boolean, nullable=False),
     Column("input", Text, nullable=False),  # JSON
@@ -346,6 +395,10 @@ decisions = Table(
     Column("result", Text, nullable=False),  # JSON
     Column("took_us", BigInteger, nullable=False),
     Column("decided_at", BigInteger, nullable=False),
+    # A policy asks for it to be kept as a sample.
+    Column("sample", Boolean, nullable=False, server_default=text("false")),
+    Column("shadow", Text, nullable=False, server_default="[]"),  # JSON: what policies in shadow mode said
+    Column("prints", Text, nullable=False, server_default="[]"),  # JSON: [{id, line, text}]
 )
 
 # Only ever inserted into; triggers refuse the rest.

@@ -22,6 +22,8 @@ class PullPolicyName(StrEnum):
 class PolicyKindName(StrEnum):
     TASK = "task"
     ACCESS = "access"
+    APPROVAL = "approval"
+    LOGIN = "login"
 
 
 class StateName(StrEnum):

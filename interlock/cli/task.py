@@ -15,13 +15,14 @@ from interlock.cli import complete, failures, moments, show, task_run
 from interlock.cli.choices import StateName
 from interlock.cli.session import connect, session
 from interlock.errors import InterlockError
-from interlock.types import Run, RunFailure, RunState
+from interlock.types import Review, ReviewVerdict, Run, RunFailure, RunState
 
 app = typer.Typer(no_args_is_help=True, help="Run one-off commands on stacks, and follow them.")
 
 StackId = Annotated[
     str, typer.Argument(metavar="STACK", help="The stack's id.", autocompletion=complete.stacks)
 ]
+Note = Annotated[str, typer.Option("--note", "-m", help="Why; kept with the run.")]
 RunId = Annotated[
     str, typer.Argument(metavar="RUN", help="The run's id, run_….", autocompletion=complete.runs)
 ]
@@ -150,6 +151,30 @@ def discard(context: typer.Context, run_id: RunId, output: show.Output = show.Fo
     show.done(run, f"{run.id}: {enums.name(RunState, run.state)}", output)
 
 
+@app.command()
+def approve(
+    context: typer.Context, run_id: RunId, note: Note = "", output: show.Output = show.Format.TEXT
+) -> None:
+    """Approves a run that waits for approval. Your newest review counts; policies decide whether it is enough."""
+    with connect(context) as client:
+        run = client.runs.approve(run_id, note)
+    show.done(run, _reviewed(run), output)
+
+
+@app.command()
+def reject(
+    context: typer.Context, run_id: RunId, note: Note = "", output: show.Output = show.Format.TEXT
+) -> None:
+    """Rejects a run that waits for approval. Policies decide whether that ends it."""
+    with connect(context) as client:
+        run = client.runs.reject(run_id, note)
+    show.done(run, _reviewed(run), output)
+
+
+def _reviewed(run: Run) -> str:
+    return f"{run.id}: {enums.name(RunState, run.state)}, {run.waiting.message or run.state_reason}"
+
+
 def _exit_code_of(attended: Coroutine[None, None, int]) -> int:
     try:
         return asyncio.run(attended)
@@ -177,9 +202,23 @@ def _fields(run: Run) -> dict[str, str]:
         "by": run.creator.login,
         "created": show.when(run.create_time),
         "took": f"{took.total_seconds():.1f} s" if run.HasField("finish_time") else "",
-        "states": " → ".join(enums.name(RunState, change.state) for change in run.history),
+        "states": " → ".join(_states(run)),
+        "reviews": "; ".join(map(_review, run.reviews)),
         "output": f"{run.output_size_bytes} bytes{f', SHA-256 {run.output_sha256}' if run.output_sha256 else ''}",
         "source": run.commit.hash or run.source_sha256,
         "decision": run.decision_id,
+        "approval decision": run.approval_decision_id,
         "runner": run.runner_id,
     }
+
+
+def _states(run: Run) -> list[str]:
+    """Each once, also where a review added to the history of the state before."""
+    names = [enums.name(RunState, change.state) for change in run.history]
+    return [name for before, name in zip(["", *names], names, strict=False) if name != before]
+
+
+def _review(review: Review) -> str:
+    verb = "approved" if review.verdict == ReviewVerdict.REVIEW_VERDICT_APPROVE else "rejected"
+    note = f": {review.note}" if review.note else ""
+    return f"{verb} by {review.reviewer.login}{note}{' (superseded)' if review.superseded else ''}"

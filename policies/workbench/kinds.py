@@ -6,6 +6,8 @@ import enum
 
 # True where the author asks that the input be kept; every kind may define it.
 SAMPLE_RULE = "sample"
+# A login policy's set of teams, in place of those that the key has.
+TEAM_RULE = "team"
 
 
 class Kind(enum.Enum):
@@ -13,6 +15,8 @@ class Kind(enum.Enum):
 
     TASK = "task"
     ACCESS = "access"
+    APPROVAL = "approval"
+    LOGIN = "login"
 
     @property
     def rules(self) -> frozenset[str]:
@@ -22,6 +26,19 @@ class Kind(enum.Enum):
                 return frozenset({"deny"})
             case Kind.ACCESS:
                 return frozenset({"read", "write", "deny", "deny_write"})
+            case Kind.APPROVAL:
+                return frozenset({"approve", "reject"})
+            case Kind.LOGIN:
+                return frozenset({"allow", "admin", "deny", "deny_admin"})
+
+    @property
+    def further_rules(self) -> frozenset[str]:
+        """Rules that are read where a policy defines them, and need not be there."""
+        match self:
+            case Kind.LOGIN:
+                return frozenset({TEAM_RULE, SAMPLE_RULE})
+            case Kind.TASK | Kind.ACCESS | Kind.APPROVAL:
+                return frozenset({SAMPLE_RULE})
 
     @property
     def aliases(self) -> frozenset[str]:
@@ -29,3 +46,7 @@ class Kind(enum.Enum):
         match self:
             case Kind.TASK | Kind.ACCESS:
                 return frozenset({"request", "session", "stack"})
+            case Kind.APPROVAL:
+                return frozenset({"reviews", "run", "stack"})
+            case Kind.LOGIN:
+                return frozenset({"request", "session"})

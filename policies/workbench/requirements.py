@@ -93,6 +93,6 @@ def _wrong_shape(rule: Node, kind: Kind) -> str:
         case Kind.TASK:
             is_right = is_single and literal not in _LITERALS - {"set"}
             return "" if is_right else 'a set of messages: `deny contains "why" if { … }`'
-        case Kind.ACCESS:
+        case Kind.ACCESS | Kind.APPROVAL | Kind.LOGIN:
             is_right = is_single and "key" not in head and literal not in _LITERALS - {"boolean"}
             return "" if is_right else f"a boolean: `{rule_name(rule)} if {{ … }}`"

@@ -10,11 +10,17 @@ import pytest
 
 from control_plane.policies.combine import (
     AccessLevel,
+    Approval,
     Evaluation,
+    Grant,
     PolicyRef,
     RuleValue,
     access_level,
+    approval,
     denials,
+    login,
+    rejecting,
+    undecided,
 )
 from control_plane.policies.errors import EvaluationFailed
 
@@ -75,6 +81,85 @@ def test_an_access_rule_that_is_no_boolean_is_a_failure_of_its_policy(
         access_level([access("good", write=True), evaluation("bad", **{rule: wrong})])
 
     assert caught.value.policy_id == "bad"
+
+
+def approval_of(approve: bool | None, reject: bool | None) -> Evaluation:
+    said = {"approve": approve, "reject": reject}
+    return access("p", **{name: value for name, value in said.items() if value is not None})
+
+
+APPROVALS = list(itertools.product([True, False, None], repeat=2))
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(APPROVALS, repeat=2)))
+def test_any_rejection_rejects_and_all_have_to_approve(
+    first: tuple[bool | None, bool | None], second: tuple[bool | None, bool | None]
+) -> None:
+    said = [approval_of(*first), approval_of(*second)]
+
+    if first[1] or second[1]:
+        expected = Approval.REJECTED
+    else:
+        expected = Approval.APPROVED if first[0] and second[0] else Approval.UNDECIDED
+    assert approval(said) is expected
+
+
+def test_without_an_approval_policy_a_run_is_approved() -> None:
+    assert approval([]) is Approval.APPROVED
+
+
+def test_the_policies_whose_approval_is_missing_and_that_reject_are_named() -> None:
+    said = [access("yes", approve=True), access("open"), access("no", reject=True)]
+
+    assert [policy.id for policy in undecided(said)] == ["open", "no"]
+    assert [policy.id for policy in rejecting(said)] == ["no"]
+
+
+@pytest.mark.parametrize("rule", ["approve", "reject"])
+def test_an_approval_rule_that_is_no_boolean_is_a_failure(rule: str) -> None:
+    with pytest.raises(EvaluationFailed, match="must be a boolean"):
+        approval([access("fine", approve=True), evaluation("bad", **{rule: ("string", "yes")})])
+
+
+LOGIN_RULES = ("allow", "admin", "deny", "deny_admin")
+
+
+def expected_grant(said: set[str]) -> Grant:
+    """The contract's sentence, written out once more."""
+    if "deny" in said:
+        return Grant(is_allowed=False)
+    if "admin" in said and "deny_admin" not in said:
+        return Grant(is_allowed=True, admin=True)
+    return Grant(is_allowed="allow" in said)
+
+
+@pytest.mark.parametrize("values", list(itertools.product([True, False], repeat=4)))
+def test_login_policies_grant_as_the_table_says(values: tuple[bool, ...]) -> None:
+    rules = dict(zip(LOGIN_RULES, values, strict=True))
+    split = [access(name, **{name: value}) for name, value in rules.items()]
+
+    expected = expected_grant({name for name, value in rules.items() if value})
+    assert login([access("one", **rules)]) == login(split) == expected
+
+
+def test_no_login_rule_that_matches_refuses() -> None:
+    assert login([access("p")]) == Grant(is_allowed=False)
+
+
+def test_the_teams_of_all_login_policies_that_give_some_are_those_of_the_session() -> None:
+    said = [
+        evaluation("a", allow=("boolean", True), team=("set", ["ops", "web"])),
+        evaluation("b", team=("set", ["web", "dev"])),
+        access("c"),
+    ]
+    assert login(said).teams == ("dev", "ops", "web")
+    assert login([access("c", allow=True)]).teams is None
+
+
+@pytest.mark.parametrize("wrong", [("array", ["a"]), ("set", [1]), ("string", "a")])
+def test_teams_that_are_no_set_of_strings_are_a_failure(wrong: tuple[str, Any]) -> None:
+    with pytest.raises(EvaluationFailed, match="`team` must be a set of strings"):
+        login([evaluation(allow=("boolean", True), team=wrong)])
 
 
 def test_all_messages_of_all_task_policies_are_returned_sorted() -> None:

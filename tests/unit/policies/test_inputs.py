@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -11,10 +12,14 @@ from control_plane.policies.inputs import (
     Commit,
     Document,
     RequestInfo,
+    ReviewInfo,
     Role,
+    RunInfo,
     SessionInfo,
     StackInfo,
     access_input,
+    approval_input,
+    login_input,
     task_input,
     with_command,
 )
@@ -30,6 +35,18 @@ FULL = (
         id="s", name="S", labels=("x",), roles=(Role(id="r", name="R"),), locked_by="ann", project_root="net",
         tracked_commit=Commit(hash="c0ffee", branch="main", author="Ann", created_at=1, message="m"),
     ),
+)  # fmt: skip
+
+
+CREATOR = FULL[1]
+REVIEW = ReviewInfo(
+    author="bo", name="Bo", teams=["ops"], state="PENDING_REVIEW", is_approval=True, request=REQUEST
+)  # fmt: skip
+BARE_RUN = RunInfo(
+    id="run_1", type="TRACKED", state="QUEUED", created_at=1, updated_at=2, creator_session=CREATOR
+)
+FULL_RUN = dataclasses.replace(
+    BARE_RUN, type="TASK", command="ls", triggered_by="ann", commit=Commit(hash="c0ffee", branch="main")
 )  # fmt: skip
 
 
@@ -65,6 +82,26 @@ def test_a_full_access_input_has_just_the_fields_of_the_schema() -> None:
     assert fields(access_input(*FULL)) == schema_fields(schema(Kind.ACCESS))
 
 
+def test_a_full_approval_input_has_just_the_fields_of_the_schema() -> None:
+    rejection = dataclasses.replace(REVIEW, is_approval=False)
+    document = approval_input(FULL_RUN, FULL[2], [REVIEW, rejection], [REVIEW, rejection])
+    assert fields(document) == schema_fields(schema(Kind.APPROVAL))
+
+
+def test_a_full_login_input_has_just_the_fields_of_the_schema() -> None:
+    document = login_input(REQUEST, CREATOR)
+    document["roles"] = [{"id": "r", "name": "R"}]
+    assert fields(document) == schema_fields(schema(Kind.LOGIN))
+
+
+def test_what_is_unknown_of_a_run_is_present_and_empty() -> None:
+    bare, full = (approval_input(run, FULL[2], [])["run"] for run in (BARE_RUN, FULL_RUN))
+
+    assert bare.keys() == full.keys()
+    assert bare["commit"].keys() == full["commit"].keys()
+    assert bare["command"] is None
+
+
 @pytest.mark.parametrize("part", ["request", "session", "stack"])
 def test_what_is_unknown_is_present_and_empty(part: str) -> None:
     bare, full = (access_input(*infos)[part] for infos in (BARE, FULL))
@@ -85,8 +122,13 @@ def test_the_time_keeps_its_nanoseconds() -> None:
     assert '"timestamp_ns": 1768388400000000001' in json.dumps(access_input(*BARE))
 
 
-def test_both_schemas_agree_on_what_the_kinds_share() -> None:
-    task, access = (schema(kind)["properties"] for kind in (Kind.TASK, Kind.ACCESS))
+def test_all_schemas_agree_on_what_the_kinds_share() -> None:
+    task, access, approval, login = (schema(kind)["properties"] for kind in Kind)
+    creator = approval["run"]["properties"]["creator_session"]
+
+    assert approval["stack"] == access["stack"]
+    assert creator["properties"] == login["session"]["properties"] == access["session"]["properties"]
+    assert login["request"] == access["request"]
 
     del task["request"]["properties"]["command"]
     task["request"]["required"].remove("command")

@@ -1,0 +1,123 @@
+"""Asks the approval policies about a run. Fails closed: what cannot be evaluated approves nothing and rejects nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from control_plane.policies import combine, inputs
+from control_plane.policies.attached import AttachedPolicies, AttachmentIndex
+from control_plane.policies.combine import Approval, Evaluation, PolicyRef
+from control_plane.policies.decisions import asked_of, said_by
+from control_plane.policies.engine import PolicyEngine
+from control_plane.policies.errors import EvaluationFailed, PoliciesChanged
+from control_plane.policies.evaluate import Question
+from control_plane.policies.inputs import Document, ReviewInfo, RunInfo
+from control_plane.policies.records import DecisionRecord
+from control_plane.policies.stack_input import to_stack_info
+from control_plane.stacks.snapshot import StackSnapshot
+from policies.workbench.kinds import Kind
+
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class ApprovalVerdict:
+    """What the policies say, in one sentence too, and the version of all policies that it stands for."""
+
+    outcome: Approval
+    reason: str
+    judged_by: Sequence[PolicyRef]
+    policies_version: int
+    record: DecisionRecord
+
+
+class ApprovalJudge:
+    """The one place where approval policies are asked."""
+
+    def __init__(self, engine: PolicyEngine, attached: AttachmentIndex) -> None:
+        self._engine = engine
+        self._attached = attached
+
+    async def policies_of(self, stack: StackSnapshot) -> tuple[list[PolicyRef], int]:
+        """The approval policies that apply to a stack now, and the version of all policies."""
+        index = await self._attached.current()
+        return _refs(index, stack), index.version
+
+    async def judge(
+        self,
+        run: RunInfo,
+        stack: StackSnapshot,
+        current: Sequence[ReviewInfo],
+        older: Sequence[ReviewInfo],
+        *,
+        caller_login: str,
+    ) -> ApprovalVerdict:
+        """A policy that fails leaves the run undecided, and the verdict says which and why.
+
+        Raises:
+            OpaUnavailable, PoliciesChanged: no answer; ask again later.
+        """
+        document = inputs.approval_input(run, to_stack_info(stack), current, older)
+        for _ in range(_ATTEMPTS):
+            index = await self._attached.current()
+            refs = _refs(index, stack)
+            started = time.perf_counter_ns()
+            said: list[Evaluation] = []
+            try:
+                [said] = await self._engine.ask([Question(Kind.APPROVAL, document, refs)])
+                outcome = combine.approval(said)
+                reason = _reason(outcome, said)
+                failure = ""
+            except PoliciesChanged:
+                continue
+            except EvaluationFailed as error:
+                outcome, reason, failure = Approval.UNDECIDED, str(error), error.cause
+            record = _record(stack, caller_login, document, outcome, reason, said, refs, failure, started)
+            return ApprovalVerdict(outcome, reason, refs, index.version, record)
+        raise PoliciesChanged(stack.id)
+
+
+def _refs(index: AttachedPolicies, stack: StackSnapshot) -> list[PolicyRef]:
+    return index.refs(stack.id, stack.labels, Kind.APPROVAL)
+
+
+def _reason(outcome: Approval, said: Sequence[Evaluation]) -> str:
+    match outcome:
+        case Approval.APPROVED:
+            return f"approved by {_names([each.policy for each in said])}" if said else "needs no approval"
+        case Approval.REJECTED:
+            return f"rejected by {_names(combine.rejecting(said))}"
+        case Approval.UNDECIDED:
+            return f"waits for the approval of {_names(combine.undecided(said))}"
+
+
+def _names(policies: Sequence[PolicyRef]) -> str:
+    """As in `policy two eyes (revision 3)`."""
+    named = ", ".join(f"{policy.name} (revision {policy.revision})" for policy in policies)
+    return f"{'policy' if len(policies) == 1 else 'policies'} {named}"
+
+
+def _record(
+    stack: StackSnapshot,
+    caller_login: str,
+    document: Document,
+    outcome: Approval,
+    reason: str,
+    said: Sequence[Evaluation],
+    refs: Sequence[PolicyRef],
+    failure: str,
+    started_ns: int,
+) -> DecisionRecord:
+    result = {"outcome": outcome.value, "reason": reason}
+    return DecisionRecord(
+        kind=Kind.APPROVAL.value,
+        stack_id=stack.id,
+        caller_login=caller_login,
+        is_allowed=outcome is Approval.APPROVED,
+        document=document,
+        policies=asked_of(Kind.APPROVAL, refs) if failure else said_by(Kind.APPROVAL, said),
+        result={**result, "failure": failure} if failure else result,
+        took_us=(time.perf_counter_ns() - started_ns) // 1000,
+    )
