@@ -33,6 +33,7 @@ _WITHOUT_TOKEN = frozenset(
         "/interlock.v1.IdentityService/ExchangeApiKey",
         "/interlock.v1.RunnerService/Connect",
         "/interlock.v1.RunnerService/FetchSource",
+        "/interlock.v1.RunnerService/StorePlan",
     }
 )
 

@@ -48,6 +48,7 @@ from control_plane.runs.create import TaskCreation
 from control_plane.runs.desk import Desks
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.jobs import JobBuilder
+from control_plane.runs.kept import KeptPlans
 from control_plane.runs.notices import Notices
 from control_plane.runs.queries import Queries
 from control_plane.runs.reach import Reach
@@ -55,6 +56,7 @@ from control_plane.runs.review import Approvals
 from control_plane.runs.runner_servicer import RunnerServicer
 from control_plane.runs.scheduler import Scheduler
 from control_plane.runs.servicer import RunServicer
+from control_plane.runs.start import RunStarts
 from control_plane.runs.watch import Watches
 from control_plane.stacks.access import Access
 from control_plane.stacks.environment import Environments
@@ -110,6 +112,7 @@ class ControlPlane:
     catalog: PolicyCatalog
     outputs: OutputFiles
     scheduler: Scheduler
+    kept: KeptPlans
     approvals: Approvals
     sealer: LogSealer
     reach: Reach
@@ -127,6 +130,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     outputs = OutputFiles(settings.data_dir / "output")
     archives = ArchiveStore(settings.data_dir / "sources")
     archives.open()
+    kept = KeptPlans(db, archives, sealer)
     attached = AttachmentIndex(db)
     guard = PolicyGuard(db, engine, attached)
     access = Access(db, guard)
@@ -158,6 +162,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         runs=RunServicer(
             db,
             TaskCreation(db, guard, pins, queries, notices, approvals),
+            RunStarts(db, guard, pins, queries, notices),
             queries,
             watches,
             connections,
@@ -166,7 +171,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             approvals,
         ),
         runners=RunnerServicer(
-            db, Admission(db, failures=failures), connections, desks, reach, sealer, archives
+            db, Admission(db, failures=failures), connections, desks, reach, sealer, archives, kept
         ),
         stacks=StackServicer(
             Stacks(db, access, sealer, git_rules=git_rules, on_change=stack_changed),
@@ -182,6 +187,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         catalog,
         outputs,
         scheduler,
+        kept,
         approvals,
         LogSealer(db),
         reach,
@@ -242,6 +248,7 @@ async def _started(plane: ControlPlane, stop: asyncio.Future[None]) -> AsyncIter
         _background(plane.scheduler.serve(), "scheduler", stop),
         _background(plane.approvals.serve(), "approvals", stop),
         _background(plane.reach.serve(), "reach", stop),
+        _background(plane.kept.serve(), "kept-plans", stop),
         _background(plane.sealer.run(), "audit-sealer", stop),
         _background(plane.runners.run(), "runners", stop),
     ]

@@ -31,6 +31,7 @@ def to_stack_info(stack: StackSnapshot) -> StackInfo:
         project_root=stack.project_root or None,
         labels=stack.labels,
         administrative=stack.administrative,
+        autodeploy=stack.autodeploy,
         locked_by=stack.lock.owner.login if stack.lock else None,
         state=stack.active_run_state or _IDLE,
         terraform_workflow_tool=_WORKFLOW_TOOLS.get(stack.tool, "CUSTOM"),

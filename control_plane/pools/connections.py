@@ -21,6 +21,8 @@ class HeldRun:
     run_id: str
     stack_id: str
     fence: int
+    # How much output the run had before this assignment.
+    output_start: int = 0
 
 
 @dataclass(eq=False, slots=True)

@@ -49,7 +49,7 @@ def insert(
     job: rpc.Job,
     sealer: Sealer,
 ) -> rpc.AssignmentRef:
-    """Records that `run` was given to a runner, with its job."""
+    """Records that `run` was given to a runner, with its job. Its output goes behind what the run has so far."""
     assignment_id = ids.new_id("asg")
     connection.execute(
         _INSERT,
@@ -61,6 +61,7 @@ def insert(
             "pool_id": pool_id,
             "fence": fence,
             "boot_id": boot_id,
+            "output_start": run.output_size_bytes,
             "job_sealed": sealer.seal(job.SerializeToString(), context=f"assignment/{assignment_id}"),
             "assigned_at": clock.now_us(),
         },
@@ -103,4 +104,8 @@ def end(connection: sa.Connection, assignment_id: str) -> None:
 
 def open_job(assignment: sa.Row[Any], sealer: Sealer) -> rpc.Job:
     """The job as it was given out."""
-    return rpc.Job.FromString(sealer.open(assignment.job_sealed, context=f"assignment/{assignment.id}"))
+    return open_sealed_job(assignment.job_sealed, assignment.id, sealer)
+
+
+def open_sealed_job(sealed: bytes, assignment_id: str, sealer: Sealer) -> rpc.Job:
+    return rpc.Job.FromString(sealer.open(sealed, context=f"assignment/{assignment_id}"))

@@ -112,7 +112,7 @@ class _Task:
         """One transaction. None where what was judged does not stand any more: judge again."""
         known = requests.find(connection, self.principal.id, _METHOD, self.request.request_id, self.request)
         if known is not None:
-            return _stored(connection, known)
+            return messages.stored(connection, known)
         if snapshot.version_of(connection, self.stack.id) != self.stack.version:
             return None
         if records.policies_version(connection) != self.judgement.policies_version:
@@ -172,10 +172,3 @@ def _look(connection: sa.Connection, principal: Principal, request: rpc.CreateTa
     if known is not None:
         return known
     return _Basis(snapshot.load(connection, request.stack_id), records.policies_version(connection))
-
-
-def _stored(connection: sa.Connection, run_id: str) -> run_pb2.Run:
-    row = store.find(connection, run_id)
-    if row is None:
-        raise LookupError(f"{run_id} was recorded and has no row")
-    return messages.to_run(row, history=store.history(connection, run_id))

@@ -10,12 +10,12 @@ import structlog
 
 from control_plane import errors
 from control_plane.pools.connections import Connections, HeldRun, RunnerConnection
-from control_plane.runs import progress
+from control_plane.runs import output_parts, progress
 from control_plane.runs.errors import FencedOut, OutputMismatch
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.notices import Notices
 from control_plane.storage.database import Database
-from control_plane.storage.output_files import OutputFiles, OutputGap
+from control_plane.storage.output_files import OutputFiles, OutputGap, StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 
@@ -47,6 +47,8 @@ class Desk:
         self._runner = runner
         self._ref = ref
         self._stack_id = held.stack_id
+        # The runner counts from here.
+        self._start = held.output_start
         self._waiting: asyncio.Queue[rpc.ConnectRequest] = asyncio.Queue(_MAX_WAITING)
 
     async def put(self, message: rpc.ConnectRequest) -> None:
@@ -80,6 +82,8 @@ class Desk:
                 await self._write(self._accepted)
             case "phase" if message.phase.phase == run_pb2.RUN_STATE_INITIALIZING:
                 await self._write(self._initializing)
+            case "phase" if message.phase.phase == run_pb2.RUN_STATE_PLANNING:
+                await self._write(self._planning)
             case "phase":
                 await self._write(self._accepted)
             case "gate":
@@ -91,7 +95,7 @@ class Desk:
     async def _append(self, report: rpc.OutputReport) -> None:
         await self._desks.outputs.make_room(self._ref.run_id, len(report.data))
         try:
-            if self._desks.outputs.append(self._ref.run_id, report.offset, report.data):
+            if self._desks.outputs.append(self._ref.run_id, self._start + report.offset, report.data):
                 self._desks.feeds.output_grew(self._ref.run_id)
         except OutputGap as error:
             raise OutputMismatch(f"output of {self._ref.run_id}: {error}") from error
@@ -113,6 +117,10 @@ class Desk:
         await self._desks.db.write(lambda tx: progress.initializing(tx, self._ref, self._runner.runner_id))
         self._desks.notices.run_moved(self._ref.run_id)
 
+    async def _planning(self) -> None:
+        await self._desks.db.write(lambda tx: progress.planning(tx, self._ref, self._runner.runner_id))
+        self._desks.notices.run_moved(self._ref.run_id)
+
     async def _gate(self) -> None:
         gate = await self._desks.db.write(lambda tx: progress.ask_gate(tx, self._ref, self._runner.runner_id))
         answer = rpc.GateAnswer(assignment=self._ref, go=gate.go, reason=gate.reason)
@@ -128,19 +136,24 @@ class Desk:
         outputs = self._desks.outputs
         await outputs.flush(self._ref.run_id)
         output = await outputs.open(self._ref.run_id)
-        if (output.durable_bytes, output.durable_sha256) != (report.output_size_bytes, report.output_sha256):
+        stored = StoredOutput(output.durable_bytes, output.durable_sha256)
+        size_bytes = stored.size_bytes - self._start
+        sha256 = await output_parts.sha256_from(outputs, self._ref.run_id, self._start, stored)
+        if (size_bytes, sha256) != (report.output_size_bytes, report.output_sha256):
             raise OutputMismatch(
                 f"the result speaks of {report.output_size_bytes} bytes of output with SHA-256 {report.output_sha256}; "
-                f"stored are {output.durable_bytes} with {output.durable_sha256}"
+                f"stored are {size_bytes} with {sha256}"
             )
-        await self._write(lambda: self._record(report))
+        await self._write(lambda: self._record(report, stored))
         output.on_durable = None
         outputs.release(self._ref.run_id)
         return True
 
-    async def _record(self, report: rpc.RunResult) -> None:
-        after = await self._desks.db.write(lambda tx: progress.result(tx, report, self._runner.runner_id))
-        log.info("run.ended", run_id=self._ref.run_id, state=after.value)
+    async def _record(self, report: rpc.RunResult, stored: StoredOutput) -> None:
+        after = await self._desks.db.write(
+            lambda tx: progress.result(tx, report, self._runner.runner_id, stored)
+        )
+        log.info("run.ended" if after.is_final else "run.planned", run_id=self._ref.run_id, state=after.value)
         self._runner.send(rpc.ConnectResponse(result_ack=rpc.ResultAck(assignment=self._ref)))
         self._desks.notices.run_moved(self._ref.run_id)
         self._desks.notices.queue_changed(self._stack_id)
@@ -149,7 +162,9 @@ class Desk:
     def _acknowledge(self) -> None:
         output = self._desks.outputs.opened(self._ref.run_id)
         if output is not None:
-            ack = rpc.OutputAck(assignment=self._ref, acknowledged_offset=output.durable_bytes)
+            ack = rpc.OutputAck(
+                assignment=self._ref, acknowledged_offset=max(output.durable_bytes - self._start, 0)
+            )
             self._runner.send(rpc.ConnectResponse(output_ack=ack))
 
     def _reject(self, error: errors.DomainError, *, release: bool) -> None:
@@ -159,7 +174,7 @@ class Desk:
             assignment=self._ref,
             reason=errors.reason_name(error.reason),
             message=error.message,
-            acknowledged_offset=output.size_bytes if output else 0,
+            acknowledged_offset=max(output.size_bytes - self._start, 0) if output else 0,
             release=release,
         )
         self._runner.send(rpc.ConnectResponse(rejected=rejected))

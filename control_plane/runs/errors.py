@@ -54,6 +54,33 @@ class OutputMissing(DomainError):
         )
 
 
+class NoSequence(DomainError):
+    """The stack has no plan and apply of its own."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = ErrorReason.ERROR_REASON_WRONG_STATE
+
+    def __init__(self, stack_id: str) -> None:
+        message = (
+            f"the tool of stack {stack_id!r} brings no plan and apply; set the stack's own "
+            "(custom_plan and custom_apply) to make tracked runs"
+        )
+        violation = error_details_pb2.PreconditionFailure.Violation(
+            type="STACK_TOOL", subject=stack_id, description=message
+        )
+        super().__init__(message, details=[error_details_pb2.PreconditionFailure(violations=[violation])])
+
+
+class PlanGone(DomainError):
+    """What a plan left cannot be had any more."""
+
+    code = grpc.StatusCode.DATA_LOSS
+    reason = ErrorReason.ERROR_REASON_OUTPUT_MISSING
+
+    def __init__(self, run_id: str, cause: str) -> None:
+        super().__init__(f"what the plan of {run_id} left cannot be had: {cause}; discard it and plan again")
+
+
 class FencedOut(DomainError):
     """An assignment that is not current: another's, an older one, or one that is over."""
 

@@ -8,6 +8,10 @@ import sqlalchemy as sa
 
 from control_plane.clock import to_timestamp
 from control_plane.keys import Sealer
+from control_plane.runs import assignments, plans
+from control_plane.runs.errors import PlanGone
+from control_plane.runs.planned import TRACKED
+from control_plane.runs.states import RunState
 from control_plane.stacks import environment, pinning, snapshot
 from control_plane.storage.tables import pools
 from interlock.v1 import pool_pb2, run_pb2
@@ -26,8 +30,11 @@ class JobBuilder:
         """
         Raises:
             NotFound: the stack is gone.
+            PlanGone: it is to be applied, and what its plan left is not there.
             MasterKeyError: a secret cannot be opened.
         """
+        if RunState(run.state) is RunState.CONFIRMED:
+            return self._apply(connection, run)
         stack = snapshot.load(connection, run.stack_id)
         variables, files = environment.job_environment(connection, self._sealer, stack.id)
         options = connection.execute(_CONTAINER, {"pool_id": run.pool_id}).scalar_one()
@@ -48,4 +55,20 @@ class JobBuilder:
             container=pool_pb2.ContainerOptions.FromString(options),
             creator_login=run.creator_login,
             create_time=to_timestamp(run.created_at),
+            part=rpc.RUN_PART_PLAN if run.type == TRACKED else rpc.RUN_PART_UNSPECIFIED,
+            custom_plan=stack.custom_plan,
+            custom_apply=stack.custom_apply,
         )
+
+    def _apply(self, connection: sa.Connection, run: sa.Row[Any]) -> rpc.Job:
+        """The job that planned, whatever the stack has become since: what was confirmed is what is applied."""
+        plan = plans.find(connection, run.id)
+        if plan is None or plan.job_sealed is None:
+            raise PlanGone(run.id, "its job was removed")
+        job = assignments.open_sealed_job(plan.job_sealed, plan.assignment_id, self._sealer)
+        job.part = rpc.RUN_PART_APPLY
+        job.kept_plan.sha256, job.kept_plan.size_bytes = plan.kept_sha256, plan.kept_size_bytes
+        # What a container may do is the pool's matter, and of now.
+        options = connection.execute(_CONTAINER, {"pool_id": run.pool_id}).scalar_one()
+        job.container.CopyFrom(pool_pb2.ContainerOptions.FromString(options))
+        return job

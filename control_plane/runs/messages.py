@@ -8,8 +8,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from control_plane.clock import to_timestamp
+from control_plane.runs import store
 from control_plane.runs.states import RunState
 from interlock.v1 import caller_pb2, run_pb2
+
+
+def stored(connection: sa.Connection, run_id: str) -> run_pb2.Run:
+    """A run that must be there, with its history."""
+    row = store.find(connection, run_id)
+    if row is None:
+        raise LookupError(f"{run_id} was recorded and has no row")
+    return to_run(row, history=store.history(connection, run_id))
 
 
 def to_run(
@@ -36,12 +45,13 @@ def to_run(
         failure=row.failure,
         exit_code=row.exit_code,
         output_size_bytes=row.output_size_bytes if output_size_bytes is None else output_size_bytes,
-        output_sha256=row.output_sha256,
+        output_sha256=row.output_sha256 if RunState(row.state).is_final else "",
         decision_id=row.decision_id,
         fencing_token=row.fence,
         runner_id=row.runner_id,
         source_sha256=row.source_sha256,
         stop_requested=row.stop_requested,
+        auto_confirm=row.auto_confirm,
         waiting=waiting,
         history=[
             run_pb2.StateChange(
@@ -60,6 +70,10 @@ def to_run(
         run.finish_time.CopyFrom(to_timestamp(row.finished_at))
     if row.unreachable_since is not None:
         run.unreachable_since.CopyFrom(to_timestamp(row.unreachable_since))
+    if row.plan is not None:
+        run.plan.MergeFromString(row.plan)
+    if row.confirmation is not None:
+        run.confirmation.MergeFromString(row.confirmation)
     if row.commit_hash:
         run.commit.CopyFrom(run_pb2.Commit(hash=row.commit_hash, ref=row.commit_ref))
     return run

@@ -83,6 +83,47 @@ def end(
         store.leave_queue(connection, run.stack_id)
 
 
+def put_down(
+    connection: sa.Connection,
+    run: sa.Row[Any],
+    after: RunState,
+    reason: str,
+    *,
+    output: StoredOutput,
+    **columns: Any,
+) -> None:
+    """A plan is made: the run keeps its slot, and its runner is free."""
+    advance(
+        connection,
+        run,
+        after,
+        reason,
+        runner_id="",
+        assignment_id="",
+        unreachable_since=None,
+        output_size_bytes=output.size_bytes,
+        output_sha256=output.sha256,
+        **columns,
+    )
+    assignments.end(connection, run.assignment_id)
+
+
+def take_back(connection: sa.Connection, run: sa.Row[Any], why: str, output: StoredOutput) -> None:
+    """Takes a CONFIRMED run from a runner that had not come to its gate: another is to apply the plan.
+
+    `output` is what there is of the run's output now, that of this attempt included.
+    """
+    columns: dict[str, object] = {"runner_id": "", "assignment_id": "", "unreachable_since": None}
+    if output.size_bytes > run.output_size_bytes:
+        columns |= {"output_size_bytes": output.size_bytes, "output_sha256": output.sha256}
+    store.update(connection, run.id, updated_at=clock.now_us(), **columns)
+    assignments.end(connection, run.assignment_id)
+    events.record(
+        connection, SYSTEM, "run.apply_taken_back", "run", run.id, stack_id=run.stack_id,
+        details={"reason": why, "runner_id": run.runner_id, "fence": run.fence},
+    )  # fmt: skip
+
+
 def give_back(connection: sa.Connection, run: sa.Row[Any], reason: str) -> None:
     """Puts a READY run that nobody accepted back into the queue and frees the slot."""
     advance(connection, run, RunState.QUEUED, reason, runner_id="", assignment_id="", unreachable_since=None)

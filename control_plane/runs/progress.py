@@ -1,4 +1,4 @@
-"""What a runner reports on the way: accepted, phases, and the gate, where only the control plane can say go."""
+"""What a runner reports on the way: accepted, phases, the gate, where only the control plane can say go, and the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from control_plane import clock
-from control_plane.runs import assignments, moves
+from control_plane.runs import assignments, moves, planned
+from control_plane.runs.planned import TRACKED
 from control_plane.runs.states import RunState
 from control_plane.storage.output_files import StoredOutput
 from interlock.v1 import run_pb2
@@ -35,6 +36,16 @@ def initializing(connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: s
     return True
 
 
+def planning(connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: str) -> bool:
+    """The plan has begun. False where the run is that far already, or is none that plans."""
+    initializing(connection, ref, runner_id)
+    run = assignments.current(connection, ref, runner_id)
+    if run.type != TRACKED or RunState(run.state) is not RunState.INITIALIZING:
+        return False
+    moves.advance(connection, run, RunState.PLANNING, "init is done, the plan is made")
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """The answer at the gate, and whether it is the first `go`."""
@@ -45,7 +56,8 @@ class Gate:
 
 
 def ask_gate(connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: str) -> Gate:
-    """Opens the gate for the current assignment of a run that nobody asked to stop.
+    """Opens the gate for the current assignment of a run that nobody asked to stop; a tracked run's once it is
+    confirmed.
 
     Asked again after a `go`, the answer is `go` again (invariant 2: the assignment is the same, so is the container).
 
@@ -53,15 +65,16 @@ def ask_gate(connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: str) 
         errors.FencedOut: the assignment is not current.
     """
     run = assignments.current(connection, ref, runner_id)
-    if RunState(run.state) is RunState.PERFORMING:
+    if RunState(run.state).has_passed_gate:
         return Gate(go=True, reason="the gate is open", moved=False)
     if run.stop_requested:
         return Gate(go=False, reason="a stop was asked for", moved=False)
+    if run.type == TRACKED and RunState(run.state) is not RunState.CONFIRMED:
+        return Gate(go=False, reason="its plan is not confirmed", moved=False)
     initializing(connection, ref, runner_id)
     run = assignments.current(connection, ref, runner_id)
-    moves.advance(
-        connection, run, RunState.PERFORMING, "init is done, the gate is open", performed_at=clock.now_us()
-    )
+    after = RunState.APPLYING if run.type == TRACKED else RunState.PERFORMING
+    moves.advance(connection, run, after, "init is done, the gate is open", performed_at=clock.now_us())
     return Gate(go=True, reason="the gate is open", moved=True)
 
 
@@ -72,16 +85,26 @@ _ENDINGS: dict[rpc.RunOutcome.ValueType, tuple[RunState, run_pb2.RunFailure.Valu
     rpc.RUN_OUTCOME_INITIALIZATION_FAILED: (RunState.FAILED, run_pb2.RUN_FAILURE_INITIALIZATION),
     rpc.RUN_OUTCOME_TIMED_OUT: (RunState.FAILED, run_pb2.RUN_FAILURE_TIMEOUT),
     rpc.RUN_OUTCOME_CONTAINER_LOST: (RunState.FAILED, run_pb2.RUN_FAILURE_CONTAINER_LOST),
+    rpc.RUN_OUTCOME_PLAN_FAILED: (RunState.FAILED, run_pb2.RUN_FAILURE_PLAN),
 }
 
 
-def result(connection: sa.Connection, report: rpc.RunResult, runner_id: str) -> RunState:
-    """Records how a run ended and frees its slot. All its output is stored already.
+def result(
+    connection: sa.Connection, report: rpc.RunResult, runner_id: str, output: StoredOutput | None = None
+) -> RunState:
+    """Records how a run ended and frees its slot; or that its plan is made. All its output is stored already:
+    `output`, or what the report speaks of where that is the whole run's.
 
     Raises:
         errors.FencedOut: the assignment is not current.
     """
+    output = output or StoredOutput(report.output_size_bytes, report.output_sha256)
     run = assignments.current(connection, report.assignment, runner_id)
+    if run.type == TRACKED and report.outcome == rpc.RUN_OUTCOME_PLANNED:
+        planning(connection, report.assignment, runner_id)
+        run = assignments.current(connection, report.assignment, runner_id)
+        if RunState(run.state) is RunState.PLANNING:
+            return planned.planned(connection, run, report, output)
     before = RunState(run.state)
     exit_code = report.exit_code if report.HasField("exit_code") else None
     after, failure, reason = _ending(before, report.outcome, exit_code, report.reason)
@@ -95,7 +118,7 @@ def result(connection: sa.Connection, report: rpc.RunResult, runner_id: str) -> 
         reason,
         failure=failure,
         exit_code=exit_code,
-        output=StoredOutput(report.output_size_bytes, report.output_sha256),
+        output=output,
     )
     return after
 

@@ -13,7 +13,8 @@ from control_plane import clock, errors
 from control_plane.identity.principal import Principal
 from control_plane.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES, PageTokens
 from control_plane.pools.connections import Connections
-from control_plane.runs import messages, review_store, store, waiting
+from control_plane.runs import messages, plans, review_store, store, waiting
+from control_plane.runs.errors import WrongState
 from control_plane.runs.review_input import to_reviews
 from control_plane.runs.states import WAITING, RunState
 from control_plane.stacks import snapshot
@@ -61,6 +62,16 @@ class Queries:
         """The whole message of a run, history and reason for waiting included, without asking who wants it."""
         return await self._load_with(lambda tx: self._whole(tx, run_id))
 
+    async def plan(self, row: sa.Row[Any]) -> run_pb2.Plan:
+        """The plan of a run that was read. Raises WrongState where it has none."""
+        stored = await self._db.read(lambda tx: plans.find(tx, row.id))
+        if row.plan is None or stored is None or stored.changes is None:
+            raise WrongState(row.id, f"{row.id} has no plan: it is a {row.type.lower()} run and {row.state}")
+        plan = run_pb2.Plan(run_id=row.id)
+        plan.MergeFromString(stored.changes)
+        plan.summary.MergeFromString(row.plan)
+        return plan
+
     async def list(self, principal: Principal, request: rpc.ListRunsRequest) -> rpc.ListRunsResponse:
         """One page, newest first, of the stacks that the caller may read."""
         before_id = self._pages.decode(request)
@@ -103,7 +114,9 @@ class Queries:
         if RunState(row.state) is RunState.PENDING_REVIEW:
             why = waiting.for_approval(reviewed.reason)
         elif obstacles is not None:
-            why = waiting.explain(row.id, row.creator_id, self._with_runners(obstacles))
+            why = waiting.explain_run(
+                row.id, row.creator_id, RunState(row.state), self._with_runners(obstacles)
+            )
         return messages.to_run(
             row,
             output_size_bytes=self._durable(row),
@@ -117,13 +130,14 @@ class Queries:
         row = store.find(connection, run_id)
         if row is None:
             raise errors.NotFound("run", run_id)
-        obstacles = _obstacles(connection, row) if RunState(row.state) in WAITING else None
+        obstacles = _obstacles(connection, row) if _waits(row) else None
         return row, store.history(connection, run_id), obstacles, _reviewed(connection, run_id)
 
     def _with_runners(self, obstacles: waiting.Obstacles) -> waiting.Obstacles:
         runners = self._connections.of_pool(obstacles.pool_id)
         return waiting.Obstacles(
             holder_run_id=obstacles.holder_run_id,
+            holder_is=obstacles.holder_is,
             queue=obstacles.queue,
             lock_owner=obstacles.lock_owner,
             connected_runners=len(runners),
@@ -152,6 +166,12 @@ def _row_and_stack(connection: sa.Connection, run_id: str) -> tuple[sa.Row[Any] 
     return row, snapshot.load_any(connection, row.stack_id) if row is not None else None
 
 
+def _waits(row: sa.Row[Any]) -> bool:
+    """Something has to happen before it goes on, and no runner has it."""
+    state = RunState(row.state)
+    return state in WAITING or (state in (RunState.UNCONFIRMED, RunState.CONFIRMED) and not row.assignment_id)
+
+
 @dataclass(frozen=True, slots=True)
 class _Reviewed:
     """What approval policies and people said of a run."""
@@ -174,6 +194,7 @@ def _obstacles(connection: sa.Connection, row: sa.Row[Any]) -> waiting.Obstacles
     lock = store.lock(connection, row.stack_id)
     return waiting.Obstacles(
         holder_run_id=slot.holder_run_id,
+        holder_is=waiting.holder_is(slot),
         queue=store.queued_of_stack(connection, row.stack_id),
         lock_owner=caller_pb2.Caller.FromString(lock.lock_owner) if lock.lock_owner_id else None,
         connected_runners=0,
@@ -189,6 +210,8 @@ def _filters(request: rpc.ListRunsRequest) -> Sequence[sa.ColumnElement[bool]]:
     if request.states:
         names = [run_pb2.RunState.Name(state).removeprefix("RUN_STATE_") for state in request.states]
         filters.append(runs.c.state.in_(names))
+    if request.type:
+        filters.append(runs.c.type == run_pb2.RunType.Name(request.type).removeprefix("RUN_TYPE_"))
     if request.caller_login:
         filters.append(runs.c.creator_login == request.caller_login)
     if request.HasField("created_after"):

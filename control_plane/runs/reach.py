@@ -48,7 +48,7 @@ class Reach:
     async def start(self) -> None:
         """After a restart no runner is connected yet: every active run's runner gets a whole lease to come back."""
         active = await self._db.read(store.all_active)
-        for runner_id in {str(run.runner_id) for run in active}:
+        for runner_id in {str(run.runner_id) for run in active if run.runner_id}:
             self.lost(runner_id)
 
     async def serve(self) -> None:
@@ -106,6 +106,9 @@ def give_up(
     """What becomes of a run before its gate whose runner does not have it any more; `output` is what it wrote."""
     if run.stop_requested:
         moves.end(connection, run, RunState.STOPPED, f"stopped; {why}", output=output)
+    elif RunState(run.state) is RunState.CONFIRMED:
+        # Nothing was applied, and the plan is kept: the confirmation stands.
+        moves.take_back(connection, run, why, output)
     elif RunState(run.state) is RunState.READY and not _is_accepted(connection, run):
         moves.give_back(connection, run, why)
     else:

@@ -25,6 +25,7 @@ class Kept:
     stack_id: str
     verdict: rpc.HeldVerdict
     stop_requested: bool
+    output_start: int
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ def _keep(connection: sa.Connection, run: sa.Row[Any], held: rpc.HeldAssignment,
         gate_open=RunState(run.state).has_passed_gate,
         job=assignments.open_job(assignment, sealer),
     )
-    return Kept(held.assignment, run.stack_id, verdict, run.stop_requested)
+    return Kept(held.assignment, run.stack_id, verdict, run.stop_requested, assignment.output_start)
 
 
 def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str, output: StoredOutput) -> bool:
@@ -100,7 +101,7 @@ def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str, output: Sto
         connection,
         run,
         RunState.FAILED,
-        "the runner's machine was started again while the command performed; its container is gone",
+        f"the runner's machine was started again while the run was {run.state}; its container is gone",
         failure=run_pb2.RUN_FAILURE_CONTAINER_LOST,
         output=output,
     )

@@ -18,8 +18,10 @@ from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.runs import assignments, store
 from control_plane.runs.desk import Desks
 from control_plane.runs.errors import FencedOut, ProtocolVersion, ShuttingDown
+from control_plane.runs.kept import KeptPlans
 from control_plane.runs.reach import Reach
 from control_plane.runs.runner_stream import RunnerStream
+from control_plane.runs.states import RunState
 from control_plane.stacks.errors import SourceUnavailable
 from control_plane.storage.archives import ArchiveStore
 from control_plane.storage.database import Database
@@ -58,6 +60,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         reach: Reach,
         sealer: Sealer,
         archives: ArchiveStore,
+        kept: KeptPlans,
     ) -> None:
         self._db = db
         self._admission = admission
@@ -66,6 +69,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         self._reach = reach
         self._sealer = sealer
         self._archives = archives
+        self._kept = kept
         self._is_closing = False
 
     def close(self) -> None:
@@ -110,12 +114,29 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
     ) -> AsyncIterator[rpc.FetchSourceResponse]:
         token = await self._admission.authenticate(_bearer(context))
         run = await self._db.read(lambda tx: _run_of(tx, request.assignment, token.pool_id))
+        if RunState(run.state) is RunState.CONFIRMED:
+            async for chunk in self._kept.chunks(run.id):
+                yield rpc.FetchSourceResponse(chunk=chunk)
+            return
         try:
             async for chunk in self._archives.chunks(run.source_sha256):
                 yield rpc.FetchSourceResponse(chunk=chunk)
         except FileNotFoundError as error:
             cause = f"the archive {run.source_sha256} is gone from the server's data folder; push it again"
             raise SourceUnavailable(run.stack_id, cause) from error
+
+    async def StorePlan(
+        self,
+        request_iterator: AsyncIterator[rpc.StorePlanRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> rpc.StorePlanResponse:
+        token = await self._admission.authenticate(_bearer(context))
+        first = await anext(aiter(request_iterator), None)
+        if first is None or not first.HasField("assignment"):
+            raise errors.InvalidField("assignment", "must be named by the first message")
+        run = await self._db.read(lambda tx: _run_of(tx, first.assignment, token.pool_id))
+        kept = await self._kept.take(run, (part.chunk async for part in request_iterator if part.chunk))
+        return rpc.StorePlanResponse(sha256=kept.sha256, size_bytes=kept.size_bytes)
 
     async def _admit(self, requests: AsyncIterator[rpc.ConnectRequest]) -> rpc.Hello:
         if self._is_closing:

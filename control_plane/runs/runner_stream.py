@@ -11,6 +11,7 @@ import structlog
 from control_plane import clock
 from control_plane.keys import Sealer
 from control_plane.pools.connections import HeldRun, RunnerConnection
+from control_plane.runs import output_parts
 from control_plane.runs.desk import Desk, Desks
 from control_plane.runs.errors import FencedOut
 from control_plane.runs.reach import Reach
@@ -92,9 +93,11 @@ class RunnerStream:
     async def _take_up(self, kept: Kept) -> rpc.HeldVerdict:
         # On a full disk the runner goes on from what is stored, and sends the rest again.
         stored = await self._desks.outputs.stored(kept.ref.run_id)
-        kept.verdict.acknowledged_offset = stored.size_bytes
-        kept.verdict.acknowledged_sha256 = stored.sha256
-        held = HeldRun(kept.ref.run_id, kept.stack_id, kept.ref.fencing_token)
+        kept.verdict.acknowledged_offset = stored.size_bytes - kept.output_start
+        kept.verdict.acknowledged_sha256 = await output_parts.sha256_from(
+            self._desks.outputs, kept.ref.run_id, kept.output_start, stored
+        )
+        held = HeldRun(kept.ref.run_id, kept.stack_id, kept.ref.fencing_token, kept.output_start)
         self._runner.active[kept.ref.assignment_id] = held
         self._open_desk(kept.ref, held)
         return kept.verdict

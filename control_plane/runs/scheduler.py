@@ -19,6 +19,7 @@ from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import RunState
 from control_plane.storage.database import Database
+from control_plane.storage.output_files import StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 
@@ -44,6 +45,7 @@ class _Claim:
     run_id: str
     stack_id: str
     runner_id: str
+    output_start: int
     # None where the job could not be made: the run has failed.
     assignment: rpc.Assignment | None
 
@@ -100,9 +102,10 @@ class Scheduler:
         return len(claims)
 
     def _claim(self, connection: sa.Connection, rooms: Sequence[_Room]) -> list[_Claim]:
-        claims: list[_Claim] = []
         at_most = min(BATCH, sum(room.free for room in rooms))
         pool_ids = sorted({room.pool_id for room in rooms})
+        claims = self._claim_applies(connection, rooms, pool_ids, at_most)
+        at_most -= len(claims)
         for row in store.startable(connection, pool_ids, at_most):
             room = max((room for room in rooms if room.pool_id == row.pool_id), key=lambda room: room.free)
             if room.free == 0:
@@ -119,6 +122,26 @@ class Scheduler:
             room.free -= 1
         return claims
 
+    def _claim_applies(
+        self, connection: sa.Connection, rooms: Sequence[_Room], pool_ids: Sequence[str], at_most: int
+    ) -> list[_Claim]:
+        """Confirmed plans come first: they hold their slot already, and somebody waits for them."""
+        claims: list[_Claim] = []
+        for row in store.to_apply(connection, pool_ids, at_most):
+            room = max((room for room in rooms if room.pool_id == row.pool_id), key=lambda room: room.free)
+            if room.free == 0:
+                continue
+            run = store.find_to_move(connection, row.id)
+            if run is None or RunState(run.state) is not RunState.CONFIRMED or run.assignment_id:
+                continue
+            fence = store.hold_on(connection, run)
+            if fence is None:
+                raise moves.SlotLost(f"{run.id} is CONFIRMED and does not hold the slot of {run.stack_id}")
+            store.update(connection, run.id, fence=fence, runner_id=room.runner_id, pool_id=room.pool_id)
+            claims.append(self._hand_out(connection, _moved(connection, run.id), room))
+            room.free -= 1
+        return claims
+
     def _assign(self, connection: sa.Connection, run: sa.Row[Any], fence: int, room: _Room) -> _Claim:
         moves.advance(
             connection,
@@ -129,7 +152,9 @@ class Scheduler:
             runner_id=room.runner_id,
             pool_id=room.pool_id,
         )
-        run = _moved(connection, run.id)
+        return self._hand_out(connection, _moved(connection, run.id), room)
+
+    def _hand_out(self, connection: sa.Connection, run: sa.Row[Any], room: _Room) -> _Claim:
         try:
             job = self._jobs.build(connection, run)
         except (MasterKeyError, errors.DomainError) as error:
@@ -140,12 +165,13 @@ class Scheduler:
                 RunState.FAILED,
                 f"its job could not be made: {error}",
                 failure=run_pb2.RUN_FAILURE_PREPARATION,
+                output=StoredOutput(run.output_size_bytes, run.output_sha256 or moves.NO_OUTPUT.sha256),
             )
-            return _Claim(run.id, run.stack_id, room.runner_id, None)
+            return _Claim(run.id, run.stack_id, room.runner_id, run.output_size_bytes, None)
         ref = assignments.insert(
             connection,
             run,
-            fence=fence,
+            fence=run.fence,
             runner_id=room.runner_id,
             pool_id=room.pool_id,
             boot_id=room.boot_id,
@@ -153,7 +179,8 @@ class Scheduler:
             sealer=self._sealer,
         )
         store.update(connection, run.id, assignment_id=ref.assignment_id)
-        return _Claim(run.id, run.stack_id, room.runner_id, rpc.Assignment(assignment=ref, job=job))
+        assignment = rpc.Assignment(assignment=ref, job=job)
+        return _Claim(run.id, run.stack_id, room.runner_id, run.output_size_bytes, assignment)
 
     def _send(self, claim: _Claim, assignment: rpc.Assignment) -> bool:
         """False where the runner takes no more work."""
@@ -161,7 +188,9 @@ class Scheduler:
         if connection is None or not connection.takes_work:
             return False
         ref = assignment.assignment
-        connection.active[ref.assignment_id] = HeldRun(claim.run_id, claim.stack_id, ref.fencing_token)
+        connection.active[ref.assignment_id] = HeldRun(
+            claim.run_id, claim.stack_id, ref.fencing_token, claim.output_start
+        )
         connection.send(rpc.ConnectResponse(assignment=assignment))
         return True
 

@@ -10,11 +10,12 @@ import grpc
 from control_plane.identity import principal
 from control_plane.identity.authenticator import Authenticator
 from control_plane.pools.connections import Connections
-from control_plane.runs import stop
+from control_plane.runs import confirm, stop
 from control_plane.runs.create import TaskCreation
 from control_plane.runs.notices import Notices
 from control_plane.runs.queries import Queries
 from control_plane.runs.review import Approvals
+from control_plane.runs.start import RunStarts
 from control_plane.runs.watch import Watches
 from control_plane.storage.database import Database, Unit
 from interlock.v1 import run_pb2, run_service_pb2_grpc
@@ -27,6 +28,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         self,
         db: Database,
         creation: TaskCreation,
+        starts: RunStarts,
         queries: Queries,
         watches: Watches,
         connections: Connections,
@@ -38,6 +40,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         self._authenticator = authenticator
         self._approvals = approvals
         self._creation = creation
+        self._starts = starts
         self._queries = queries
         self._watches = watches
         self._connections = connections
@@ -83,7 +86,22 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
     async def DiscardRun(self, request: rpc.DiscardRunRequest, context: Any) -> run_pb2.Run:
         caller = principal.current.get()
         await self._queries.writable_row(caller, request.run_id)
-        return await self._stop(lambda tx: stop.discard(tx, stop.find(tx, request.run_id), caller))
+        return await self._stop(lambda tx: stop.discard(tx, caller, request))
+
+    async def StartRun(self, request: rpc.StartRunRequest, context: Any) -> run_pb2.Run:
+        return await self._starts.start(principal.current.get(), request)
+
+    async def ConfirmRun(self, request: rpc.ConfirmRunRequest, context: Any) -> run_pb2.Run:
+        caller = principal.current.get()
+        await self._queries.writable_row(caller, request.run_id)
+        stack_id = await self._db.write(lambda tx: confirm.confirm(tx, caller, request))
+        self._notices.run_moved(request.run_id)
+        self._notices.queue_changed(stack_id)
+        return await self._queries.load(request.run_id)
+
+    async def GetPlan(self, request: rpc.GetPlanRequest, context: Any) -> run_pb2.Plan:
+        row = await self._queries.readable_row(principal.current.get(), request.run_id)
+        return await self._queries.plan(row)
 
     async def _stop(self, unit: Unit[stop.Stop]) -> run_pb2.Run:
         outcome = await self._db.write(unit)

@@ -13,7 +13,12 @@ from control_plane.identity.principal import Principal
 from control_plane.runs import moves, store
 from control_plane.runs.errors import WrongState
 from control_plane.runs.states import WAITING, RunState
+from control_plane.storage import requests
+from control_plane.storage.output_files import StoredOutput
+from interlock.v1 import run_service_pb2 as rpc_calls
 from interlock.v1 import runner_service_pb2 as rpc
+
+_METHOD = "DiscardRun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +32,21 @@ class Stop:
 
 
 def stop(connection: sa.Connection, run: sa.Row[Any], by: Principal) -> Stop:
-    """Discards a run that waits, asks for the stop of one before its gate.
+    """Discards a run that waits, in the queue or to be confirmed; asks for the stop of one before its gate.
 
     Raises:
         WrongState: it performs, or is over.
     """
     state = RunState(run.state)
-    if state in WAITING:
-        moves.end(connection, run, RunState.DISCARDED, f"discarded by {by.login}", by=by)
-        return Stop(run.id, run.stack_id, "", None)
+    if state in WAITING or state is RunState.UNCONFIRMED:
+        return _end(connection, run, by, RunState.DISCARDED, f"discarded by {by.login}")
+    if state is RunState.CONFIRMED and not run.assignment_id:
+        return _end(connection, run, by, RunState.STOPPED, f"stopped by {by.login}; nothing was applied")
     if state.has_passed_gate:
         raise WrongState(
             run.id,
-            f"{run.id} is performing since {_time(run.performed_at)}; what performs cannot be stopped, because a command "
-            "cut off in the middle may leave the infrastructure half changed",
+            f"{run.id} is {state.value.lower()} since {_time(run.performed_at)}; it cannot be stopped any more, because "
+            "what is cut off in the middle may leave the infrastructure half changed",
         )
     if state.is_final:
         raise WrongState(run.id, f"{run.id} is over: it is {state}")
@@ -51,20 +57,34 @@ def stop(connection: sa.Connection, run: sa.Row[Any], by: Principal) -> Stop:
     return Stop(run.id, run.stack_id, run.runner_id, ref)
 
 
-def discard(connection: sa.Connection, run: sa.Row[Any], by: Principal) -> Stop:
-    """Takes a run out of the queue. Doing it again is harmless.
+def discard(connection: sa.Connection, by: Principal, request: rpc_calls.DiscardRunRequest) -> Stop:
+    """Takes a run out of the queue, or discards its plan and frees the slot. Doing it again is harmless.
 
     Raises:
-        WrongState: it is not queued.
+        WrongState: it is neither queued nor UNCONFIRMED.
     """
+    run = find(connection, request.run_id)
+    known = requests.find(connection, by.id, _METHOD, request.request_id, request)
     state = RunState(run.state)
-    if state is RunState.DISCARDED:
+    if known is not None or state is RunState.DISCARDED:
         return Stop(run.id, run.stack_id, "", None)
-    if state not in WAITING:
+    if state not in WAITING and state is not RunState.UNCONFIRMED:
         raise WrongState(
-            run.id, f"{run.id} is not queued: it is {state}; before it performs it can be stopped"
+            run.id,
+            f"{run.id} is neither queued nor waits for its confirmation: it is {state}; "
+            "before it performs or applies it can be stopped",
         )
-    return stop(connection, run, by)
+    requests.remember(connection, by.id, _METHOD, request.request_id, request, run.id)
+    note = f": {request.note}" if request.note else ""
+    return _end(connection, run, by, RunState.DISCARDED, f"discarded by {by.login}{note}")
+
+
+def _end(connection: sa.Connection, run: sa.Row[Any], by: Principal, after: RunState, reason: str) -> Stop:
+    """Of a run that no runner has."""
+    # Before its first assignment a run has no output, and no hash of it.
+    output = StoredOutput(run.output_size_bytes, run.output_sha256 or moves.NO_OUTPUT.sha256)
+    moves.end(connection, run, after, reason, by=by, output=output)
+    return Stop(run.id, run.stack_id, "", None)
 
 
 def _time(time_us: int) -> str:

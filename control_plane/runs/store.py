@@ -89,6 +89,30 @@ _TAKE_SLOT = (
 )
 _UPDATE = sa.update(runs).where(runs.c.id == sa.bindparam("of_run"))
 
+# Confirmed plans that no runner has been given, those first that were confirmed first.
+_TO_APPLY = (
+    sa.select(runs.c.id, stacks.c.pool_id)
+    .join(stacks, stacks.c.id == runs.c.stack_id)
+    .where(
+        runs.c.state == sa.literal_column("'CONFIRMED'"),
+        runs.c.assignment_id == sa.literal_column("''"),
+        stacks.c.pool_id.in_(sa.bindparam("pool_ids", expanding=True)),
+    )
+    .order_by(runs.c.updated_at, runs.c.id)
+    .limit(sa.bindparam("at_most"))
+)
+# Invariant 3: each attempt to apply has a token of its own; whoever had an older one is fenced out.
+_HOLD_ON = (
+    sa.update(slots)
+    .where(
+        slots.c.stack_id == sa.bindparam("of_stack"),
+        slots.c.holder_run_id == sa.bindparam("of_run"),
+        slots.c.fence == sa.bindparam("of_fence"),
+    )
+    .values(fence=slots.c.fence + 1)
+    .returning(slots.c.fence)
+)
+
 _OF_RUNNER = sa.select(runs).where(runs.c.runner_id == sa.bindparam("runner_id"), runs.c.state.in_(_ACTIVE))
 _ALL_ACTIVE = sa.select(runs).where(runs.c.state.in_(_ACTIVE)).order_by(runs.c.id)
 _QUEUED_OF_STACK = (
@@ -96,8 +120,16 @@ _QUEUED_OF_STACK = (
     .where(runs.c.stack_id == sa.bindparam("stack_id"), runs.c.state == sa.literal_column("'QUEUED'"))
     .order_by(runs.c.id)
 )
-_SLOT = sa.select(slots.c.holder_run_id, slots.c.fence, slots.c.pending).where(
-    slots.c.stack_id == sa.bindparam("stack_id")
+_SLOT = (
+    sa.select(
+        slots.c.holder_run_id,
+        slots.c.fence,
+        slots.c.pending,
+        runs.c.type.label("holder_type"),
+        runs.c.state.label("holder_state"),
+    )
+    .outerjoin(runs, runs.c.id == slots.c.holder_run_id)
+    .where(slots.c.stack_id == sa.bindparam("stack_id"))
 )
 _LOCK = sa.select(stacks.c.lock_owner_id, stacks.c.lock_owner, stacks.c.pool_id).where(
     stacks.c.id == sa.bindparam("stack_id")
@@ -198,6 +230,18 @@ def take_slot(connection: sa.Connection, stack_id: str, run_id: str) -> int | No
     return None if row is None else int(row.fence)
 
 
+def to_apply(connection: sa.Connection, pool_ids: Sequence[str], at_most: int) -> Sequence[sa.Row[Any, Any]]:
+    """(id, pool_id) of CONFIRMED runs that wait for a runner."""
+    return connection.execute(_TO_APPLY, {"pool_ids": list(pool_ids), "at_most": at_most}).all()
+
+
+def hold_on(connection: sa.Connection, run: sa.Row[Any]) -> int | None:
+    """Gives the slot that `run` holds a new fencing token; None where it does not hold it under its own."""
+    held = {"of_stack": run.stack_id, "of_run": run.id, "of_fence": run.fence}
+    row = connection.execute(_HOLD_ON, held).one_or_none()
+    return None if row is None else int(row.fence)
+
+
 def update(connection: sa.Connection, run_id: str, **columns: object) -> None:
     """Sets columns that are not the state."""
     connection.execute(_UPDATE.values(**columns), {"of_run": run_id})
@@ -216,8 +260,8 @@ def queued_of_stack(connection: sa.Connection, stack_id: str) -> list[str]:
     return list(connection.execute(_QUEUED_OF_STACK, {"stack_id": stack_id}).scalars())
 
 
-def slot(connection: sa.Connection, stack_id: str) -> sa.Row[Any, Any, Any]:
-    """(holder_run_id, fence, pending)."""
+def slot(connection: sa.Connection, stack_id: str) -> sa.Row[Any, Any, Any, Any, Any]:
+    """(holder_run_id, fence, pending, holder_type, holder_state)."""
     return connection.execute(_SLOT, {"stack_id": stack_id}).one()
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import sqlalchemy as sa
+
+from control_plane.runs.states import RunState
 from interlock.v1 import caller_pb2, run_pb2
 
 
@@ -19,6 +23,31 @@ class Obstacles:
     connected_runners: int
     free_capacity: int
     pool_id: str
+    # What holds the slot, in a clause for people.
+    holder_is: str = ""
+
+
+def holder_is(slot: sa.Row[Any, Any, Any, Any, Any]) -> str:
+    """Of a row that `store.slot` gave; empty for a task, whose id says enough."""
+    if slot.holder_type != "TRACKED":
+        return ""
+    return f"tracked run {slot.holder_run_id} in {slot.holder_state}"
+
+
+def explain_run(
+    run_id: str, creator_id: str, state: RunState, obstacles: Obstacles
+) -> run_pb2.Waiting | None:
+    """Why a run in this state does not go on; None where it is about to."""
+    match state:
+        case RunState.UNCONFIRMED:
+            return run_pb2.Waiting(
+                reason=run_pb2.WAIT_REASON_CONFIRMATION,
+                message=f"its plan waits to be confirmed (interlock run confirm {run_id}) or discarded",
+            )
+        case RunState.CONFIRMED:
+            return _without_runner(obstacles)
+        case _:
+            return explain(run_id, creator_id, obstacles)
 
 
 def for_approval(reason: str) -> run_pb2.Waiting:
@@ -42,7 +71,9 @@ def explain(run_id: str, creator_id: str, obstacles: Obstacles) -> run_pb2.Waiti
     if obstacles.holder_run_id:
         return run_pb2.Waiting(
             reason=run_pb2.WAIT_REASON_SLOT_TAKEN,
-            message=f"{obstacles.holder_run_id} is active on the stack",
+            message=f"waits for {obstacles.holder_is}"
+            if obstacles.holder_is
+            else f"{obstacles.holder_run_id} is active on the stack",
             blocking_run_id=obstacles.holder_run_id,
             runs_ahead=ahead,
         )
@@ -53,6 +84,10 @@ def explain(run_id: str, creator_id: str, obstacles: Obstacles) -> run_pb2.Waiti
             blocking_run_id=earlier[0],
             runs_ahead=ahead,
         )
+    return _without_runner(obstacles)
+
+
+def _without_runner(obstacles: Obstacles) -> run_pb2.Waiting | None:
     if obstacles.connected_runners == 0:
         return run_pb2.Waiting(
             reason=run_pb2.WAIT_REASON_NO_RUNNER,

@@ -119,16 +119,17 @@ class _Watcher:
             return
         if version != self._version:
             # What init wrote comes before the news that the command performs; the very first message is the run.
-            async for message in self._output(end=0 if is_first else self._gate_offset()):
+            async for message in self._output(end=0 if is_first else self._gate_offset(run)):
                 yield message
             yield rpc.WatchRunResponse(run=run)
             self._version = version
         async for message in self._output(version=version):
             yield message
 
-    def _gate_offset(self) -> int:
+    def _gate_offset(self, run: run_pb2.Run) -> int:
         output = self._outputs.opened(self._run_id)
-        return (output.gate_offset or 0) if output is not None else 0
+        # Nothing writes to it: a plan is made, and all that it wrote comes before that news.
+        return (output.gate_offset or 0) if output is not None else run.output_size_bytes
 
     async def _output(self, *, version: int | None = None, end: int | None = None) -> AsyncIterator[Message]:
         """Output from where the watcher stands: to its end, to `end`, or as long as the run is at `version`."""

@@ -35,7 +35,7 @@ def columns(
         match path:
             case "source":
                 values |= _source_columns(stack, sealer, before)
-            case "labels" | "custom_init":
+            case "labels" | "custom_init" | "custom_plan" | "custom_apply":
                 values[path] = list(getattr(stack, path))
             case "hooks":
                 values["hooks"] = stack.hooks.SerializeToString(deterministic=True)

@@ -26,6 +26,9 @@ CHANGEABLE: Final = (
     "pool_id",
     "hooks",
     "administrative",
+    "custom_plan",
+    "custom_apply",
+    "autodeploy",
 )
 
 
@@ -34,6 +37,9 @@ def check(stack: stack_pb2.Stack, paths: Collection[str], rules: GitRules) -> No
     violations = [violation for path in paths for violation in _CHECKS.get(path, _anything)(stack, rules)]
     if {"tool", "custom_init"} & set(paths) and stack.custom_init and stack.tool != stack_pb2.TOOL_CUSTOM:
         violations.append(("stack.custom_init", "is for TOOL_CUSTOM only; other tools bring their own init"))
+    if {"custom_plan", "custom_apply"} & set(paths) and bool(stack.custom_plan) != bool(stack.custom_apply):
+        lacking = "custom_apply" if stack.custom_plan else "custom_plan"
+        violations.append((f"stack.{lacking}", "is needed with the other: a plan is there to be applied"))
     if violations:
         raise errors.InvalidField.of(violations)
 

@@ -16,6 +16,8 @@ def to_stack(stack: StackSnapshot) -> stack_pb2.Stack:
         source=_source(stack),
         tool=stack.tool,
         custom_init=stack.custom_init,
+        custom_plan=stack.custom_plan,
+        custom_apply=stack.custom_apply,
         image=stack.image,
         pull_policy=stack.pull_policy,
         pool_id=stack.pool.id,
@@ -27,6 +29,7 @@ def to_stack(stack: StackSnapshot) -> stack_pb2.Stack:
         create_time=to_timestamp(stack.created_at),
         update_time=to_timestamp(stack.updated_at),
         administrative=stack.administrative,
+        autodeploy=stack.autodeploy,
     )
     if stack.lock is not None:
         message.lock.owner.CopyFrom(stack.lock.owner)

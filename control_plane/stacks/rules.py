@@ -190,6 +190,7 @@ def _completed(wanted: stack_pb2.Stack, paths: Sequence[str], before: StackSnaps
     complete.CopyFrom(wanted)
     if "tool" not in paths:
         complete.tool = before.tool
-    if "custom_init" not in paths:
-        complete.custom_init[:] = before.custom_init
+    for name in ("custom_init", "custom_plan", "custom_apply"):
+        if name not in paths:
+            getattr(complete, name)[:] = getattr(before, name)
     return complete

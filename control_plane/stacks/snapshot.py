@@ -50,11 +50,14 @@ class StackSnapshot:
     archive_uploaded_at: int | None
     tool: stack_pb2.Tool.ValueType
     custom_init: tuple[str, ...]
+    custom_plan: tuple[str, ...]
+    custom_apply: tuple[str, ...]
     image: str
     pull_policy: stack_pb2.PullPolicy.ValueType
     pool: PoolSnapshot
     hooks: stack_pb2.Hooks
     administrative: bool
+    autodeploy: bool
     lock: Lock | None
     version: int
     created_at: int
@@ -125,11 +128,14 @@ def _from_row(row: sa.Row[Any]) -> StackSnapshot:
         archive_uploaded_at=row.archive_uploaded_at,
         tool=row.tool,
         custom_init=tuple(row.custom_init),
+        custom_plan=tuple(row.custom_plan),
+        custom_apply=tuple(row.custom_apply),
         image=row.image,
         pull_policy=row.pull_policy,
         pool=PoolSnapshot(row.pool_id, row.pool_name, tuple(row.pool_labels), row.pool_public),
         hooks=stack_pb2.Hooks.FromString(row.hooks),
         administrative=row.administrative,
+        autodeploy=row.autodeploy,
         lock=lock,
         version=row.version,
         created_at=row.created_at,

@@ -43,6 +43,10 @@ class ArchiveStore:
             raise ValueError(f"{sha256!r} is no SHA-256 in lower-case hex")
         return self._folder / sha256
 
+    async def remove(self, sha256: str) -> None:
+        """One that is not there is no error."""
+        await asyncio.to_thread(self.path(sha256).unlink, missing_ok=True)
+
     async def chunks(self, sha256: str) -> AsyncIterator[bytes]:
         """The archive's bytes, in pieces of at most CHUNK_BYTES. Raises FileNotFoundError where it is not there."""
         file = await asyncio.to_thread(self.path(sha256).open, "rb")

@@ -329,6 +329,8 @@ plans = Table(
     Column("kept_size_bytes", BigInteger, nullable=False, server_default="0"),
     Column("sealed_sha256", String(64), nullable=False, server_default=""),
     Column("changes", LargeBinary),  # serialised interlock.v1.Plan, without its summary
+    # The job that planned, sealed as its assignment's: apply is to be given the same one.
+    Column("job_sealed", LargeBinary),
     Index(
         "plans_kept",
         "run_id",

@@ -163,9 +163,20 @@ class ScriptedControlPlane(runner_service_pb2_grpc.RunnerServiceServicer):
     async def FetchSource(
         self, request: rpc.FetchSourceRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[rpc.FetchSourceResponse]:
-        archive = self.archives[self.assigned[request.assignment.assignment_id].job.source.archive.sha256]
+        job = self.assigned[request.assignment.assignment_id].job
+        archive = self.archives[job.kept_plan.sha256 or job.source.archive.sha256]
         for start in range(0, len(archive), 256 << 10):
             yield rpc.FetchSourceResponse(chunk=archive[start : start + (256 << 10)])
+
+    async def StorePlan(
+        self,
+        request_iterator: AsyncIterator[rpc.StorePlanRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> rpc.StorePlanResponse:
+        kept = b"".join([part.chunk async for part in request_iterator])
+        sha256 = hashlib.sha256(kept).hexdigest()
+        self.archives[sha256] = kept
+        return rpc.StorePlanResponse(sha256=sha256, size_bytes=len(kept))
 
     async def _read(
         self, requests: AsyncIterator[rpc.ConnectRequest], outgoing: asyncio.Queue[rpc.ConnectResponse | None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -39,9 +40,9 @@ class World:
     async def add_stack(self, stack_id: str = STACK, pool_id: str = "public") -> None:
         await self.db.write(lambda tx: _insert_stack(tx, stack_id, pool_id))
 
-    async def queue(self, stack_id: str = STACK, by: Principal = ADA) -> str:
+    async def queue(self, stack_id: str = STACK, by: Principal = ADA, **columns: object) -> str:
         run_id = ids.new_id("run")
-        await self.db.write(lambda tx: _insert_run(tx, run_id, stack_id, by))
+        await self.db.write(lambda tx: _insert_run(tx, run_id, stack_id, by, columns))
         return run_id
 
     async def assign(
@@ -135,7 +136,9 @@ def _insert_stack(tx: sa.Connection, stack_id: str, pool_id: str) -> None:
     tx.execute(sa.insert(tables.slots), {"stack_id": stack_id})
 
 
-def _insert_run(tx: sa.Connection, run_id: str, stack_id: str, by: Principal) -> None:
+def _insert_run(
+    tx: sa.Connection, run_id: str, stack_id: str, by: Principal, columns: Mapping[str, object]
+) -> None:
     now = clock.now_us()
     store.insert_queued(
         tx,
@@ -152,6 +155,7 @@ def _insert_run(tx: sa.Connection, run_id: str, stack_id: str, by: Principal) ->
             "decision_id": "dec_1",
             "created_at": now,
             "updated_at": now,
+            **columns,
         },
         "allowed by policy",
     )

@@ -10,6 +10,7 @@ from control_plane.pools.admission import Admission, PoolTokenInfo
 from control_plane.pools.connections import Connections
 from control_plane.runs.desk import Desks
 from control_plane.runs.feeds import Feeds
+from control_plane.runs.kept import KeptPlans
 from control_plane.runs.notices import Notices
 from control_plane.runs.reach import Reach
 from control_plane.runs.runner_servicer import RunnerServicer
@@ -31,7 +32,7 @@ class OpenDoor(Admission):
 
 def servicer(world: World, folder: Path, connections: Connections) -> RunnerServicer:
     feeds, outputs = Feeds(), OutputFiles(folder / "output")
-    notices = Notices(feeds)
+    notices, archives = Notices(feeds), ArchiveStore(folder / "sources")
     return RunnerServicer(
         world.db,
         OpenDoor(world.db, failures=FailureLimit()),
@@ -39,7 +40,8 @@ def servicer(world: World, folder: Path, connections: Connections) -> RunnerServ
         Desks(world.db, outputs, connections, feeds, notices),
         Reach(world.db, outputs, connections, notices),
         world.sealer,
-        ArchiveStore(folder / "sources"),
+        archives,
+        KeptPlans(world.db, archives, world.sealer),
     )
 
 

@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("kept_size_bytes", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("sealed_sha256", sa.String(64), nullable=False, server_default=""),
         sa.Column("changes", sa.LargeBinary),
+        sa.Column("job_sealed", sa.LargeBinary),
     )
     op.create_index("plans_kept", "plans", ["run_id"], sqlite_where=KEPT, postgresql_where=KEPT)
     # Invariant 1 holds for the new states too.
