@@ -12,7 +12,7 @@ from typing import NoReturn
 import structlog
 
 from interlock.v1.runner_service_pb2 import Hello
-from runner import folder, logs
+from runner import folder, logs, machine
 from runner.belonging import belongs_to
 from runner.config import Config, read_config
 from runner.connection import Connection
@@ -38,7 +38,9 @@ def main() -> int:
     try:
         config = read_config(os.environ)
         with folder.taken(config.folder):
-            asyncio.run(serve(config))
+            runner_id = folder.runner_id(config.folder)
+            with machine.only_one(runner_id):
+                asyncio.run(serve(config, runner_id))
     except (ConfigInvalid, FolderTaken) as error:
         print(f"runner: {error.message}", file=sys.stderr)
         return 2
@@ -50,13 +52,15 @@ def main() -> int:
     return 0
 
 
-async def serve(config: Config) -> None:
+async def serve(config: Config, runner_id: str) -> None:
     """Until it is asked to end and has nothing left to do. Cancelled by a second signal, it leaves at once."""
-    runner_id = folder.runner_id(config.folder)
     journal = Journal(config.folder)
     entries = journal.load()
     connection, greeting = Connection(config), _greeting(config, runner_id)
     engine = await _engine(connection, greeting, may_connect=not entries)
+    here = await engine.identity()
+    machine.check_journal(entries, here, config.folder)
+    greeting.machine_id = machine.machine_id(here)
     sweep_folder(config.folder)
     found = await sweep_containers(engine, runner_id=runner_id, held=entries)
     warm = WarmPool(engine, runner_id=runner_id, per_kind=config.warm, total=config.capacity)
@@ -65,6 +69,7 @@ async def serve(config: Config) -> None:
         journal=journal,
         warm=warm,
         runner_id=runner_id,
+        engine_id=here.id,
         folder=config.folder,
         max_spool_bytes=config.max_spool_bytes,
         git_protocols=config.git_protocols,
@@ -127,7 +132,7 @@ def _greeting(config: Config, runner_id: str) -> Hello:
         runner_id=runner_id,
         name=config.name,
         capacity=config.capacity,
-        boot_id=folder.boot_id(),
+        boot_id=machine.boot_id(),
     )
 
 

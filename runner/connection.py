@@ -26,7 +26,7 @@ from interlock.v1.runner_service_pb2 import (
 )
 from interlock.v1.runner_service_pb2_grpc import RunnerServiceStub
 from runner.config import Config, TlsFiles
-from runner.errors import SourceUnavailable
+from runner.errors import SourceUnavailable, SpoolDamaged
 from runner.groups import flattened
 
 log = structlog.get_logger(__name__)
@@ -152,7 +152,7 @@ class Connection:
         stub = RunnerServiceStub(channel)
         call = stub.Connect()
         try:
-            welcome = await asyncio.wait_for(self._greet(call, party), _WELCOME_WITHIN_S)
+            welcome = await self._greet(call, party)
             self._pause.reset()
             log.info("runner.ready", runner_id=welcome.runner_id, pool_id=welcome.pool_id)
             await _converse(call, party, welcome)
@@ -162,12 +162,14 @@ class Connection:
     async def _greet(self, call: Stream, party: Party) -> Welcome:
         hello = party.hello()
         hello.pool_token = self._config.pool_token.reveal()
-        await call.write(ConnectRequest(hello=hello))
-        message = await _next_message(call)
-        if message.WhichOneof("message") != "welcome":
-            raise _StreamEnded("the control plane did not begin with a welcome")
-        party.welcomed(message.welcome)
-        return message.welcome
+        await asyncio.wait_for(call.write(ConnectRequest(hello=hello)), _WELCOME_WITHIN_S)
+        while True:
+            message = await asyncio.wait_for(_next_message(call), _WELCOME_WITHIN_S)
+            if message.WhichOneof("message") != "welcome":
+                raise _StreamEnded("the control plane did not begin with a welcome")
+            party.welcomed(message.welcome)
+            if not message.welcome.more:
+                return message.welcome
 
     def _after(self, error: Exception) -> float:
         """Says what happened, and how long to wait before the next attempt."""
@@ -205,6 +207,9 @@ async def _converse(call: Stream, party: Party, welcome: Welcome) -> NoReturn:
             tasks.create_task(party.speak(send), name="speak")
     except* (grpc.aio.AioRpcError, _StreamEnded, asyncio.InvalidStateError) as errors:
         cause = _cause(errors)
+    except* SpoolDamaged as errors:
+        # No stream helps against that, and a new process does: it begins with an empty spool.
+        cause = next(flattened(errors))
     raise cause
 
 

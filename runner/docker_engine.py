@@ -24,6 +24,7 @@ from runner.engine import (
     ContainerId,
     ContainerSpec,
     ContainerState,
+    EngineIdentity,
     FoundContainer,
     PullStatus,
 )
@@ -37,6 +38,8 @@ _TIMEOUT_S = 120
 # Connections kept for the next call; more calls than that at once make their own.
 _KEPT_CONNECTIONS = 32
 _KILLED = 137
+# What the client makes of a unix socket's address.
+_LOCAL = "http+docker://localhost"
 
 
 class DockerEngine:
@@ -51,6 +54,10 @@ class DockerEngine:
         """To `host`, else DOCKER_HOST, else the current Docker context, else the usual socket."""
         with _translated("connect"):
             return cls(await in_own_thread("docker-connect", functools.partial(_client, host)))
+
+    async def identity(self) -> EngineIdentity:
+        told = await self._call("info", self._client.info)
+        return EngineIdentity(id=str(told.get("ID", "")), is_local=self._client.base_url == _LOCAL)
 
     async def ping(self) -> str:
         version = await self._call("ping", self._client.version, api_version=False)

@@ -100,7 +100,17 @@ PullStatus = Mapping[str, object]
 """One message of the engine's about a pull in progress."""
 
 
+@dataclass(frozen=True)
+class EngineIdentity:
+    id: str
+    """The same as long as its containers may be there; empty: it does not tell."""
+    is_local: bool
+    """Its containers end with this machine."""
+
+
 class Engine(Protocol):
+    async def identity(self) -> EngineIdentity: ...
+
     async def ping(self) -> str:
         """The engine's version, for people."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class RunnerError(Exception):
     """Base. Its text ends up as the run's reason, so it holds no secret."""
@@ -53,6 +55,16 @@ class FolderTaken(RunnerError):
 
 class JournalDamaged(RunnerError):
     """A file of the journal is not what the runner wrote."""
+
+
+class SpoolDamaged(RunnerError):
+    """The disk gave back other bytes than were written. The engine's log of the container still has them."""
+
+    def __init__(self, file: Path, offset: int) -> None:
+        super().__init__(
+            f"the spool file {file} was changed near byte {offset} by somebody or by the disk; nothing of it was sent. "
+            "Start the runner again: it reads the output once more from the container engine. Look at the disk"
+        )
 
 
 class SecretRefused(RunnerError):

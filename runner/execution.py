@@ -154,7 +154,7 @@ class Execution:
             raise PreparationCutShort
 
     def _followed(
-        self, secrets: list[bytes], preamble: bytes, *, on_event: Callable[[PhaseEvent], None]
+        self, secrets: list[bytes], preamble: bytes | None, *, on_event: Callable[[PhaseEvent], None]
     ) -> Following:
         self._following = Following(
             engine=self.workshop.engine,

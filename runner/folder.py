@@ -50,9 +50,3 @@ def runner_id(folder: Path) -> str:
     made = "rnr_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
     write_durably(path, f"{made}\n".encode())
     return made
-
-
-def boot_id() -> str:
-    """Changes with every boot of this machine; empty where the system does not tell."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text(encoding="ascii").strip() if path.exists() else ""

@@ -41,8 +41,8 @@ class Following:
     on_event: Callable[[PhaseEvent], None]
     is_whole: Callable[[], bool]
     """Whether the script has told its end by its marks."""
-    preamble: bytes = b""
-    """Masked output from before the container's own; a replay begins with it."""
+    preamble: bytes | None = b""
+    """Masked output from before the container's own; a replay begins with it. None: it is lost."""
     differs: OutputDiffers | None = field(default=None, init=False)
     """Set when a replay gave other bytes than before; the rest of the output was not stored."""
 
@@ -71,10 +71,13 @@ class Following:
             sink = Nowhere() if self.differs else Behind(self.spool)
 
     async def _replayed(self, sink: Sink, *, is_last: bool) -> ContainerExit:
+        if self.preamble is None and self.differs is None:
+            # Where the container's own output begins, nobody can tell any more.
+            raise self.spool.differing()
         masker = await asyncio.to_thread(Masker, self.secrets)
         stream = await self.engine.replay(self.container)
         try:
-            await self.store.put(sink, self.preamble)
+            await self.store.put(sink, self.preamble or b"")
         except OutputDiffers:
             await stream.close()
             raise

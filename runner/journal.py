@@ -1,11 +1,12 @@
 """What the runner holds, on disk: one small JSON file for each assignment, replaced whole or not at all.
 
 Holds no secret of a stack: nonce and gate token are this run's own, and the job comes again with the welcome.
-A file that cannot be read is set aside with its folder and never guessed at.
+Each carries its own SHA-256. One that was cut off or changed is set aside with its folder and never guessed at.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -22,7 +23,9 @@ from runner.errors import JournalDamaged
 log = structlog.get_logger(__name__)
 
 _FILE = "journal.json"
-_FORMAT = 1
+# 1, of earlier releases, has no checksum.
+_FORMAT = 2
+_SUM = "sha256"
 
 
 class Stage(StrEnum):
@@ -69,7 +72,17 @@ class Entry:
     gate_token: str
     stage: Stage = Stage.ACCEPTED
     container_id: str = ""
+    engine_id: str = ""
+    """The container engine's own id; empty in an entry of an earlier release."""
+    preamble_sha256: str = ""
+    """Of the file beside it with the masked output from before the container; empty where there is none."""
     result: Result | None = None
+
+    @property
+    def has_passed_gate(self) -> bool:
+        if self.result is not None:
+            return self.result.outcome in {Outcome.EXITED, Outcome.CONTAINER_LOST}
+        return self.stage is Stage.GATE_PASSED
 
 
 class Journal:
@@ -87,8 +100,8 @@ class Journal:
     def write(self, entry: Entry) -> None:
         folder = self.folder_of(entry.assignment_id)
         folder.mkdir(exist_ok=True, mode=0o700)
-        text = json.dumps({"format": _FORMAT, **asdict(entry)}, indent=1)
-        write_durably(folder / _FILE, text.encode())
+        fields = {"format": _FORMAT, **asdict(entry)}
+        write_durably(folder / _FILE, json.dumps({**fields, _SUM: _sum_of(fields)}, indent=1).encode())
         if entry.stage is Stage.ACCEPTED:
             sync_folder(self._folder)
 
@@ -133,11 +146,25 @@ class Journal:
         )
 
 
+def _check(fields: dict[str, object]) -> None:
+    written_in = fields["format"]
+    if written_in == 1:
+        return
+    if written_in != _FORMAT:
+        raise JournalDamaged("written in a format that this release does not know")
+    if fields.pop(_SUM) != _sum_of(fields):
+        raise JournalDamaged("its content does not have its checksum: it was edited, or the disk changed it")
+
+
+def _sum_of(fields: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
 def _parsed(text: bytes, assignment_id: str) -> Entry:
     try:
         fields = json.loads(text)
-        if fields.pop("format") != _FORMAT:
-            raise JournalDamaged("written in a format that this release does not know")
+        _check(fields)
+        del fields["format"]
         result = fields.pop("result")
         if result is not None:
             result = Result(**{**result, "outcome": Outcome(result["outcome"])})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,9 +39,15 @@ class Page:
 
     async def start(self, container_id: str, preamble: bytes) -> None:
         """The container is there. `preamble`: masked output from before it, for a replay."""
+        digest = ""
         if preamble:
+            digest = hashlib.sha256(preamble).hexdigest()
             await self._until_done(self._write_preamble, preamble)
-        await self._write(lambda entry: replace(entry, stage=Stage.STARTED, container_id=container_id))
+        await self._write(
+            lambda entry: replace(
+                entry, stage=Stage.STARTED, container_id=container_id, preamble_sha256=digest
+            )
+        )
 
     async def pass_gate(self) -> None:
         await self._write(lambda entry: replace(entry, stage=Stage.GATE_PASSED))
@@ -52,10 +59,14 @@ class Page:
         async with self._turn:
             await asyncio.to_thread(self._journal.remove, self.entry.assignment_id)
 
-    def preamble(self) -> bytes:
-        """What `start` got, in this process or in an earlier one. Blocking."""
-        path = self.folder / _PREAMBLE
-        return path.read_bytes() if path.exists() else b""
+    def preamble(self) -> bytes | None:
+        """What `start` got, in this process or in an earlier one; None: it is no longer that. Blocking."""
+        path, expected = self.folder / _PREAMBLE, self.entry.preamble_sha256
+        text = path.read_bytes() if path.exists() else b""
+        if expected and hashlib.sha256(text).hexdigest() != expected:
+            log.error("journal.preamble_damaged", run_id=self.entry.run_id, path=str(path))
+            return None
+        return text
 
     async def _write(self, change: Callable[[Entry], Entry]) -> None:
         async with self._turn:

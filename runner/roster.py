@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import structlog
 
-from interlock.v1.run_pb2 import RUN_STATE_INITIALIZING, RUN_STATE_PERFORMING, RUN_STATE_PREPARING
+from interlock.v1.run_pb2 import RUN_STATE_INITIALIZING, RUN_STATE_PERFORMING, RUN_STATE_PREPARING, RunState
 from interlock.v1.runner_service_pb2 import (
     HELD_ACTION_CONTINUE,
     Assignment,
@@ -33,12 +33,6 @@ log = structlog.get_logger(__name__)
 
 # It becomes the name of a folder.
 _ASSIGNMENT_ID = re.compile(r"[A-Za-z0-9_]{1,64}")
-_PHASE_OF_STAGE = {
-    Stage.ACCEPTED: RUN_STATE_PREPARING,
-    Stage.STARTED: RUN_STATE_INITIALIZING,
-    Stage.GATE_PASSED: RUN_STATE_PERFORMING,
-    Stage.ENDED: RUN_STATE_PERFORMING,
-}
 
 
 class Roster:
@@ -161,6 +155,7 @@ class Roster:
             assignment_id=ref.assignment_id,
             fencing_token=ref.fencing_token,
             boot_id=self._greeting.boot_id,
+            engine_id=self._workshop.engine_id,
             nonce=phases.new_nonce(),
             gate_token=script.new_gate_token(),
         )
@@ -202,7 +197,7 @@ class Roster:
             assignment=AssignmentRef(
                 run_id=entry.run_id, assignment_id=entry.assignment_id, fencing_token=entry.fencing_token
             ),
-            phase=_PHASE_OF_STAGE[entry.stage],
+            phase=_phase_of(entry),
             boot_id=entry.boot_id,
             container_present=entry.assignment_id in self._present,
         )
@@ -211,3 +206,9 @@ class Roster:
         self._changed.set()
         if self._is_leaving and not self._runs and not self._earlier:
             self._is_done.set()
+
+
+def _phase_of(entry: Entry) -> RunState.ValueType:
+    if entry.has_passed_gate:
+        return RUN_STATE_PERFORMING
+    return RUN_STATE_PREPARING if entry.stage is Stage.ACCEPTED else RUN_STATE_INITIALIZING

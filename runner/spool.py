@@ -2,7 +2,8 @@
 
 Takes bytes as long as there is room, keeps them until they are acknowledged, and knows the SHA-256 of all
 that it ever took. It never drops a byte: when it is full, it takes fewer than it is given, and the caller
-waits. Nothing is synced: after a crash the spool is made again from the engine's own log of the container.
+waits. It never gives a byte that it did not take: what the disk gives back is checked. Nothing is synced:
+after a crash the spool is made again from the engine's own log of the container.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import errno
 import hashlib
 import os
 import shutil
+import zlib
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.errors import OutputDiffers
+from runner.errors import OutputDiffers, SpoolDamaged
 
 _SEGMENT_BYTES = 4 << 20
+_BLOCK_BYTES = 64 << 10
 # A fully acknowledged segment of this size is given back at once; a smaller one is not worth it.
 _WORTH_FREEING_BYTES = 256 << 10
 SHA256_OF_NOTHING = hashlib.sha256().hexdigest()
@@ -29,10 +32,39 @@ class _Segment:
     path: Path
     start: int
     length: int = 0
+    _sums: list[int] = field(default_factory=list)
+    """CRC-32 of each whole block."""
+    _last_sum: int = 0
+    """Of the block that is not whole yet."""
 
     @property
     def end(self) -> int:
         return self.start + self.length
+
+    def note(self, data: bytes) -> None:
+        """This was written at its end."""
+        left = memoryview(data)
+        while left:
+            piece = left[: _BLOCK_BYTES - self.length % _BLOCK_BYTES]
+            self._last_sum = zlib.crc32(piece, self._last_sum)
+            self.length += len(piece)
+            if self.length % _BLOCK_BYTES == 0:
+                self._sums.append(self._last_sum)
+                self._last_sum = 0
+            left = left[len(piece) :]
+
+    def read(self, descriptor: int, at: int, length: int) -> bytes:
+        """Raises `SpoolDamaged`."""
+        first = at - at % _BLOCK_BYTES
+        beyond = min(-(-(at + length) // _BLOCK_BYTES) * _BLOCK_BYTES, self.length)
+        blocks = os.pread(descriptor, beyond - first, first)
+        for begin in range(first, beyond, _BLOCK_BYTES):
+            number = begin // _BLOCK_BYTES
+            expected = self._sums[number] if number < len(self._sums) else self._last_sum
+            block = memoryview(blocks)[begin - first : min(begin + _BLOCK_BYTES, beyond) - first]
+            if zlib.crc32(block) != expected:
+                raise SpoolDamaged(self.path, self.start + begin)
+        return blocks[at - first : at - first + length]
 
 
 class Spool:
@@ -89,7 +121,7 @@ class Spool:
         if skipped:
             self._count(data[:skipped])
             if self._size == self._start and self.sha256 != self._start_sha256:
-                raise OutputDiffers(self._start, self._start_sha256)
+                raise self.differing()
         taken = skipped
         while taken < len(data):
             written = self._write(data[taken:] if taken else data)
@@ -99,14 +131,21 @@ class Spool:
             taken += written
         return taken
 
+    def differing(self) -> OutputDiffers:
+        """The error that says: nothing behind `start` is known to be right."""
+        return OutputDiffers(self._start, self._start_sha256)
+
     def read(self, offset: int, limit: int) -> bytes:
-        """Up to `limit` bytes from `offset`, fewer at the end of a segment; empty only at the end of all."""
+        """Up to `limit` bytes from `offset`, fewer at the end of a segment; empty only at the end of all.
+
+        Raises `SpoolDamaged`.
+        """
         if not self._freed <= offset <= self._size:
             raise ValueError(f"offset {offset} is not between {self._freed} and {self._size}")
         for segment in self._segments:
             if segment.start <= offset < segment.end:
                 length = min(limit, segment.end - offset)
-                return os.pread(self._reader(segment), length, offset - segment.start)
+                return segment.read(self._reader(segment), offset - segment.start, length)
         return b""
 
     def free(self, up_to: int) -> None:
@@ -150,7 +189,7 @@ class Spool:
                 return self._write(data)
             return 0
         self.is_disk_full = False
-        segment.length += written
+        segment.note(data[:written])
         return written
 
     def _writer(self) -> tuple[_Segment, int]:

@@ -20,6 +20,7 @@ class Workshop:
     journal: Journal
     warm: WarmPool
     runner_id: str
+    engine_id: str
     folder: Path
     """The runner's own, for temporary files too."""
     max_spool_bytes: int

@@ -25,6 +25,7 @@ class ScriptedRunner:
             name="scripted",
             capacity=10,
             boot_id="boot-1",
+            machine_id="machine-1",
         )
         self._channel = grpc.aio.insecure_channel(address)
         self._to_send: asyncio.Queue[rpc.ConnectRequest] = asyncio.Queue()

@@ -36,6 +36,24 @@ class PoolTokenInfo:
     token_id: str
 
 
+class AnotherMachine(errors.AlreadyExists):
+    """Invariant 3: on another machine a new boot id, or a container that is not there, proves nothing."""
+
+    def __init__(self, runner_id: str) -> None:
+        super().__init__(
+            "runner",
+            runner_id,
+            f"runner {runner_id!r} is, or performs a run, on another machine or under another boot: was its folder "
+            "copied? Then give the copy another folder. If the machine was just started again, its old connection is "
+            "given up within a minute; if it is gone for good, abandon what it performed",
+        )
+
+
+def has_moved(before: str, now: str) -> bool:
+    """Whether a runner's machine is surely another one than before; "" is a machine that is not known."""
+    return bool(before and now) and before != now
+
+
 class Admission:
     def __init__(
         self, db: Database, *, failures: FailureLimit, now_us: Callable[[], int] = clock.now_us
@@ -64,17 +82,22 @@ class Admission:
             await self._note_use(token, now)
         return PoolTokenInfo(token.pool_id, token.id)
 
-    async def record(self, hello: rpc.Hello, token: PoolTokenInfo) -> None:
+    async def record(
+        self, hello: rpc.Hello, token: PoolTokenInfo, *, may_move: Callable[[sa.Connection], bool]
+    ) -> None:
         """Remembers a runner that said hello. To be followed at once by its registration as connected: a token
         that is revoked before this is refused here, and one that is revoked after it ends the connection.
+
+        `may_move`: whether the runner may be on another machine than the last time.
 
         Raises:
             BadCredentials: the token was revoked meanwhile.
             NotAllowed: the runner belongs to another pool.
+            AnotherMachine: it may not be where it is.
         """
         caller = replace(SYSTEM, remote_ip=principal.current.get(principal.anonymous("")).remote_ip)
         now = self._now_us()
-        await self._db.write(lambda connection: _record(connection, caller, hello, token, now))
+        await self._db.write(lambda connection: _record(connection, caller, hello, token, now, may_move))
 
     async def _note_use(self, token: PoolToken, now_us: int) -> None:
         try:
@@ -85,7 +108,12 @@ class Admission:
 
 
 def _record(
-    connection: sa.Connection, caller: Principal, hello: rpc.Hello, token: PoolTokenInfo, now_us: int
+    connection: sa.Connection,
+    caller: Principal,
+    hello: rpc.Hello,
+    token: PoolTokenInfo,
+    now_us: int,
+    may_move: Callable[[sa.Connection], bool],
 ) -> None:
     used = store.find_token(connection, token.token_id)
     if used is None or used.revoked_at is not None:
@@ -97,6 +125,7 @@ def _record(
         version=hello.version,
         capacity=hello.capacity,
         boot_id=hello.boot_id,
+        machine_id=hello.machine_id,
         connected_at=now_us,
         last_seen_at=now_us,
     )
@@ -110,7 +139,10 @@ def _record(
             f"runner {runner.id} belongs to pool {known.pool_id!r}, and this token to {token.pool_id!r}; "
             "use a token of its own pool, or start it with a new data folder"
         )
-    store.update_runner(connection, runner)
+    if has_moved(known.machine_id, runner.machine_id) and not may_move(connection):
+        raise AnotherMachine(runner.id)
+    # One that does not know its machine now, having no engine yet, is still held to the last one.
+    store.update_runner(connection, replace(runner, machine_id=runner.machine_id or known.machine_id))
     if _details(known) != _details(runner):
         events.record(connection, caller, "runner.changed", "runner", runner.id, details=_details(runner))
 

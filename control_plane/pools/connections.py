@@ -37,6 +37,7 @@ class RunnerConnection:
     capacity: int
     boot_id: str
     last_seen_us: int
+    machine_id: str = ""
     status: rpc.RunnerStatus = field(default_factory=rpc.RunnerStatus)
     # By assignment id: what counts against the capacity.
     active: dict[str, HeldRun] = field(default_factory=dict)

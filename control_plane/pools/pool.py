@@ -43,5 +43,6 @@ class KnownRunner:
     version: str
     capacity: int
     boot_id: str
+    machine_id: str
     connected_at: int
     last_seen_at: int

@@ -86,6 +86,7 @@ _UPDATE_RUNNER = (
         version=sa.bindparam("new_version"),
         capacity=sa.bindparam("new_capacity"),
         boot_id=sa.bindparam("new_boot_id"),
+        machine_id=sa.bindparam("new_machine_id"),
         connected_at=sa.bindparam("at"),
         last_seen_at=sa.bindparam("at"),
     )
@@ -203,6 +204,7 @@ def insert_runner(connection: sa.Connection, runner: KnownRunner) -> None:
             "version": runner.version,
             "capacity": runner.capacity,
             "boot_id": runner.boot_id,
+            "machine_id": runner.machine_id,
             "connected_at": runner.connected_at,
             "last_seen_at": runner.last_seen_at,
         },
@@ -218,6 +220,7 @@ def update_runner(connection: sa.Connection, runner: KnownRunner) -> None:
             "new_version": runner.version,
             "new_capacity": runner.capacity,
             "new_boot_id": runner.boot_id,
+            "new_machine_id": runner.machine_id,
             "at": runner.connected_at,
         },
     )
@@ -284,6 +287,7 @@ def _runner(row: sa.Row[Any]) -> KnownRunner:
         version=row.version,
         capacity=row.capacity,
         boot_id=row.boot_id,
+        machine_id=row.machine_id,
         connected_at=row.connected_at,
         last_seen_at=row.last_seen_at,
     )

@@ -46,6 +46,7 @@ def insert(
     runner_id: str,
     pool_id: str,
     boot_id: str,
+    machine_id: str,
     job: rpc.Job,
     sealer: Sealer,
 ) -> rpc.AssignmentRef:
@@ -62,6 +63,7 @@ def insert(
             "fence": fence,
             "boot_id": boot_id,
             "output_start": run.output_size_bytes,
+            "machine_id": machine_id,
             "job_sealed": sealer.seal(job.SerializeToString(), context=f"assignment/{assignment_id}"),
             "assigned_at": clock.now_us(),
         },

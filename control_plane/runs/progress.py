@@ -46,6 +46,17 @@ def planning(connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: str) 
     return True
 
 
+def performing(connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: str) -> bool:
+    """The runner had its `go` for a task before. False where the record says so, too."""
+    initializing(connection, ref, runner_id)
+    run = assignments.current(connection, ref, runner_id)
+    if run.type == TRACKED or RunState(run.state).has_passed_gate:
+        return False
+    reason = "its runner says that the gate was opened before"
+    moves.advance(connection, run, RunState.PERFORMING, reason, performed_at=clock.now_us())
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """The answer at the gate, and whether it is the first `go`."""

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from control_plane.keys import Sealer
-from control_plane.runs import assignments, moves, reach, store
+from control_plane.runs import assignments, moves, progress, reach, store
 from control_plane.runs.errors import FencedOut
 from control_plane.runs.states import RunState
 from control_plane.storage.output_files import StoredOutput
@@ -67,7 +67,7 @@ def reconcile(
         outcome.touched.append((run.id, run.stack_id))
     for run in store.active_of_runner(connection, hello.runner_id):
         output = stored.get(run.id, moves.NO_OUTPUT)
-        if run.assignment_id not in held_ids and _miss(connection, run, hello.boot_id, output):
+        if run.assignment_id not in held_ids and _miss(connection, run, hello, output):
             outcome.touched.append((run.id, run.stack_id))
     return outcome
 
@@ -76,9 +76,11 @@ def _keep(connection: sa.Connection, run: sa.Row[Any], held: rpc.HeldAssignment,
     assignment = assignments.find(connection, run.assignment_id)
     if assignment is None:
         raise FencedOut(run.id, run.assignment_id)
-    assignments.accept(connection, run.assignment_id)
-    if RunState(run.state) is RunState.READY:
-        moves.advance(connection, run, RunState.PREPARING, "a runner prepares it")
+    progress.accepted(connection, held.assignment, run.runner_id)
+    if held.phase == run_pb2.RUN_STATE_PERFORMING:
+        # A record that came from a backup does not know it; without this, its lease could end what performs.
+        progress.performing(connection, held.assignment, run.runner_id)
+    run = assignments.current(connection, held.assignment, run.runner_id)
     verdict = rpc.HeldVerdict(
         assignment=held.assignment,
         action=rpc.HELD_ACTION_CONTINUE,
@@ -88,13 +90,13 @@ def _keep(connection: sa.Connection, run: sa.Row[Any], held: rpc.HeldAssignment,
     return Kept(held.assignment, run.stack_id, verdict, run.stop_requested, assignment.output_start)
 
 
-def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str, output: StoredOutput) -> bool:
+def _miss(connection: sa.Connection, run: sa.Row[Any], hello: rpc.Hello, output: StoredOutput) -> bool:
     """The runner is here and does not know the run any more. True where its record changed."""
     if not RunState(run.state).has_passed_gate:
         reach.give_up(connection, run, "its runner came back without it", output)
         return True
     assignment = assignments.find(connection, run.assignment_id)
-    if assignment is None or assignment.boot_id == boot_id:
+    if assignment is None or not _has_rebooted(assignment, hello):
         # The container may still be there: only proof ends it (invariant 3).
         return False
     moves.end(
@@ -106,3 +108,9 @@ def _miss(connection: sa.Connection, run: sa.Row[Any], boot_id: str, output: Sto
         output=output,
     )
     return True
+
+
+def _has_rebooted(assignment: sa.Row[Any], hello: rpc.Hello) -> bool:
+    """Whether the very machine of this assignment was started again since: no container outlives that."""
+    is_same_machine = bool(hello.machine_id) and hello.machine_id == assignment.machine_id
+    return is_same_machine and bool(hello.boot_id) and hello.boot_id != assignment.boot_id

@@ -13,7 +13,7 @@ import structlog
 from control_plane import clock, errors
 from control_plane.identity.errors import BadCredentials
 from control_plane.keys import Sealer
-from control_plane.pools.admission import Admission, PoolTokenInfo
+from control_plane.pools.admission import Admission, AnotherMachine, PoolTokenInfo
 from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.runs import assignments, store
 from control_plane.runs.desk import Desks
@@ -37,16 +37,6 @@ class TakenOver(errors.AlreadyExists):
     def __init__(self, runner_id: str) -> None:
         super().__init__(
             "runner", runner_id, f"a newer stream of runner {runner_id!r} took over; is it running twice?"
-        )
-
-
-class AnotherMachine(errors.AlreadyExists):
-    def __init__(self, runner_id: str) -> None:
-        super().__init__(
-            "runner",
-            runner_id,
-            f"runner {runner_id!r} is connected from a machine with another boot id: was its folder copied? "
-            "If it was started again, its old connection is given up within a minute",
         )
 
 
@@ -88,9 +78,12 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         hello = await self._admit(request_iterator)
         token = await self._admission.authenticate(hello.pool_token)
         runner = await self._register(hello, token)
+        # Not left to the end of this call: a runner that does not read holds that up for as long as it likes.
+        runner.ended.add_done_callback(lambda _: self._part_with(runner))
         stream = RunnerStream(self._desks, self._reach, self._sealer, runner, request_iterator)
         try:
-            yield rpc.ConnectResponse(welcome=await stream.welcome(hello))
+            for welcome in await stream.welcome(hello):
+                yield rpc.ConnectResponse(welcome=welcome)
             log.info("runner.connected", runner_id=runner.runner_id, name=runner.name, held=len(hello.held))
             serving = asyncio.create_task(stream.serve())
             serving.add_done_callback(lambda _: runner.outgoing.put_nowait(None))
@@ -104,9 +97,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             if runner.ended.done() and (error := runner.ended.result()) is not None:
                 raise error if isinstance(error, errors.DomainError) else errors.Unavailable(str(error))
         finally:
-            if self._connections.remove(runner):
-                log.info("runner.disconnected", runner_id=runner.runner_id, name=runner.name)
-                self._reach.lost(runner.runner_id)
+            self._part_with(runner)
             await stream.close()
 
     async def FetchSource(
@@ -148,6 +139,11 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             raise ProtocolVersion(first.hello.protocol_version, PROTOCOL_VERSION)
         return first.hello
 
+    def _part_with(self, runner: RunnerConnection) -> None:
+        if self._connections.remove(runner):
+            log.info("runner.disconnected", runner_id=runner.runner_id, name=runner.name)
+            self._reach.lost(runner.runner_id)
+
     async def _register(self, hello: rpc.Hello, token: PoolTokenInfo) -> RunnerConnection:
         now = clock.now_us()
         runner = RunnerConnection(
@@ -158,18 +154,24 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             version=hello.version,
             capacity=hello.capacity,
             boot_id=hello.boot_id,
+            machine_id=hello.machine_id,
             last_seen_us=now,
             status=hello.status,
         )
-        await self._admission.record(hello, token)
-        older = self._connections.of_runner(hello.runner_id)
-        if older is not None and older.boot_id != hello.boot_id:
-            # Invariant 3: a new boot id proves that containers are gone, unless two machines share the runner's id.
-            raise AnotherMachine(hello.runner_id)
+        self._older(hello)
+        await self._admission.record(hello, token, may_move=lambda tx: _may_move(tx, hello.runner_id))
+        older = self._older(hello)
         self._connections.add(runner)
         if older is not None:
             older.end(TakenOver(hello.runner_id))
         return runner
+
+    def _older(self, hello: rpc.Hello) -> RunnerConnection | None:
+        """The runner's stream until now. Raises `AnotherMachine`."""
+        older = self._connections.of_runner(hello.runner_id)
+        if older is not None and older.boot_id != hello.boot_id:
+            raise AnotherMachine(hello.runner_id)
+        return older
 
 
 def _bearer(context: grpc.aio.ServicerContext[Any, Any]) -> str:
@@ -177,6 +179,11 @@ def _bearer(context: grpc.aio.ServicerContext[Any, Any]) -> str:
         if key == "authorization" and isinstance(value, str) and value.startswith("Bearer "):
             return value.removeprefix("Bearer ")
     raise BadCredentials("pool token")
+
+
+def _may_move(connection: sa.Connection, runner_id: str) -> bool:
+    active = store.active_of_runner(connection, runner_id)
+    return not any(RunState(run.state).has_passed_gate for run in active)
 
 
 def _run_of(connection: sa.Connection, ref: rpc.AssignmentRef, pool_id: str) -> sa.Row[Any]:

@@ -19,6 +19,8 @@ from control_plane.runs.reconcile import Kept, Reconciled, missing, reconcile
 from interlock.v1 import runner_service_pb2 as rpc
 
 HEARTBEAT_INTERVAL_S = 10.0
+# A verdict carries its job; a runner takes messages of 64 MiB.
+_WELCOME_BYTES = 8 << 20
 # A runner that sent nothing for so long is gone, whatever its connection says.
 SILENCE_S = 30.0
 
@@ -44,21 +46,30 @@ class RunnerStream:
         self._at_desk: dict[str, Desk] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def welcome(self, hello: rpc.Hello) -> rpc.Welcome:
-        """Settles what the runner holds, opens a desk for each run that goes on, and answers."""
+    async def welcome(self, hello: rpc.Hello) -> list[rpc.Welcome]:
+        """Settles what the runner holds, opens a desk for each run that goes on, and answers, in parts."""
         outcome = await self._reconcile(hello)
         self._reach.found(self._runner.runner_id)
-        welcome = rpc.Welcome(
+        verdicts = [*outcome.released, *[await self._take_up(kept) for kept in outcome.kept]]
+        welcomes = [self._part_of_welcome()]
+        room_bytes = _WELCOME_BYTES
+        for verdict in verdicts:
+            room_bytes -= verdict.ByteSize()
+            if room_bytes < 0 and welcomes[-1].held:
+                welcomes[-1].more = True
+                welcomes.append(self._part_of_welcome())
+                room_bytes = _WELCOME_BYTES - verdict.ByteSize()
+            welcomes[-1].held.append(verdict)
+        self._runner.is_welcomed = True
+        self._tell(outcome)
+        return welcomes
+
+    def _part_of_welcome(self) -> rpc.Welcome:
+        return rpc.Welcome(
             runner_id=self._runner.runner_id,
             pool_id=self._runner.pool_id,
             heartbeat_interval_ms=int(HEARTBEAT_INTERVAL_S * 1000),
-            held=outcome.released,
         )
-        for kept in outcome.kept:
-            welcome.held.append(await self._take_up(kept))
-        self._runner.is_welcomed = True
-        self._tell(outcome)
-        return welcome
 
     async def serve(self) -> None:
         """Reads until the stream ends, the runner falls silent, or somebody ends it. Its desks end with it.

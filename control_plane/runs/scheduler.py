@@ -37,6 +37,7 @@ class _Room:
     runner_id: str
     pool_id: str
     boot_id: str
+    machine_id: str
     free: int
 
 
@@ -86,7 +87,13 @@ class Scheduler:
         """Starts up to BATCH runs; returns how many slots were taken."""
         await self._give_back_unsent()
         rooms = [
-            _Room(connection.runner_id, connection.pool_id, connection.boot_id, connection.free_capacity)
+            _Room(
+                connection.runner_id,
+                connection.pool_id,
+                connection.boot_id,
+                connection.machine_id,
+                connection.free_capacity,
+            )
             for connection in self._connections.all()
             if connection.free_capacity
         ]
@@ -175,6 +182,7 @@ class Scheduler:
             runner_id=room.runner_id,
             pool_id=room.pool_id,
             boot_id=room.boot_id,
+            machine_id=room.machine_id,
             job=job,
             sealer=self._sealer,
         )

@@ -120,6 +120,7 @@ runners = Table(
     Column("version", String(64), nullable=False),
     Column("capacity", Integer, nullable=False),
     Column("boot_id", String(64), nullable=False),
+    Column("machine_id", String(64), nullable=False, server_default=""),
     Column("connected_at", BigInteger, nullable=False),
     Column("last_seen_at", BigInteger, nullable=False),
 )
@@ -312,6 +313,7 @@ assignments = Table(
     Column("boot_id", String(64), nullable=False),
     # How much output its run had before: the runner counts each assignment's from 0.
     Column("output_start", BigInteger, nullable=False, server_default="0"),
+    Column("machine_id", String(64), nullable=False, server_default=""),  # a boot id tells nothing without it
     Column("job_sealed", LargeBinary),  # serialised interlock.v1.Job, sealed
     Column("assigned_at", BigInteger, nullable=False),
     Column("accepted_at", BigInteger),

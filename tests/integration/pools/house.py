@@ -45,6 +45,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.connections = Connections()
+        self.runners_may_move = True
         self.failures = FailureLimit(monotonic=lambda: self.clock.now / 1_000_000)
         self.admission = Admission(self.db, failures=self.failures, now_us=self.clock)
         self.runners = Runners(self.db, self.connections, now_us=self.clock)
@@ -75,7 +76,7 @@ class House:
     async def connect(self, secret: str, said: Hello) -> RunnerConnection:
         """As RunnerService.Connect does."""
         token = await self.admission.authenticate(secret)
-        await self.admission.record(said, token)
+        await self.admission.record(said, token, may_move=lambda _: self.runners_may_move)
         connection = RunnerConnection(
             runner_id=said.runner_id,
             pool_id=token.pool_id,
@@ -84,6 +85,7 @@ class House:
             version=said.version,
             capacity=said.capacity,
             boot_id=said.boot_id,
+            machine_id=said.machine_id,
             last_seen_us=self.clock.now,
             is_welcomed=True,
         )

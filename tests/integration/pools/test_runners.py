@@ -125,3 +125,16 @@ async def test_a_runner_is_audited_when_it_comes_first_and_when_it_changed(house
     (changed,) = await house.audited("runner.changed")
     assert (changed.caller_login, changed.resource_id) == ("system", hello().runner_id)
     assert json.loads(changed.details)["version"] == "0.2"
+
+
+async def test_a_runner_that_performs_may_not_come_from_another_machine(house: House) -> None:
+    """Invariant 3: its folder was copied, or the machine is gone for good; neither proves that a container is."""
+    secret = (await house.create_token()).secret
+    await house.connect(secret, hello(machine_id="first"))
+    house.runners_may_move = False
+    await house.connect(secret, hello(machine_id=""))
+    with pytest.raises(errors.AlreadyExists, match=r"another machine.*copied.*abandon"):
+        await house.connect(secret, hello(machine_id="second"))
+    await house.connect(secret, hello(machine_id="first"))
+    house.runners_may_move = True
+    await house.connect(secret, hello(machine_id="second"))

@@ -46,10 +46,11 @@ class World:
         return run_id
 
     async def assign(
-        self, run_id: str, runner_id: str = RUNNER, boot_id: str = "boot-1"
+        self, run_id: str, runner_id: str = RUNNER, boot_id: str = "boot-1", job: rpc.Job | None = None
     ) -> rpc.AssignmentRef:
         """Takes the slot for a run, as the scheduler does."""
-        return await self.db.write(lambda tx: self._assign(tx, run_id, runner_id, boot_id))
+        given = job or rpc.Job(command="true")
+        return await self.db.write(lambda tx: self._assign(tx, run_id, runner_id, boot_id, given))
 
     async def state(self, run_id: str) -> RunState:
         return RunState((await self.row(run_id)).state)
@@ -63,7 +64,9 @@ class World:
         slot = await self.db.read(lambda tx: store.slot(tx, stack_id))
         return str(slot.holder_run_id) if slot.holder_run_id else None
 
-    def _assign(self, tx: sa.Connection, run_id: str, runner_id: str, boot_id: str) -> rpc.AssignmentRef:
+    def _assign(
+        self, tx: sa.Connection, run_id: str, runner_id: str, boot_id: str, job: rpc.Job
+    ) -> rpc.AssignmentRef:
         run = store.find_to_move(tx, run_id)
         assert run is not None
         fence = store.take_slot(tx, run.stack_id, run_id)
@@ -78,7 +81,8 @@ class World:
             runner_id=runner_id,
             pool_id="public",
             boot_id=boot_id,
-            job=rpc.Job(command="true"),
+            machine_id="machine-1",
+            job=job,
             sealer=self.sealer,
         )
         store.update(tx, run_id, assignment_id=ref.assignment_id)

@@ -115,6 +115,7 @@ def _workshop(engine: SlowEngine, folder: Path) -> Workshop:
         journal=Journal(folder),
         warm=WarmPool(full, runner_id=labels.RUNNER, per_kind=0, total=1),
         runner_id=labels.RUNNER,
+        engine_id="engine",
         folder=folder,
         max_spool_bytes=1 << 20,
         fetch_archive=no_archive,

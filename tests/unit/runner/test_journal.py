@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog.testing
 
 from runner.journal import Entry, Journal, Outcome, Result, Stage
 
@@ -78,6 +79,7 @@ def test_a_removal_that_was_cut_short_is_finished_at_the_next_start(tmp_path: Pa
         b"\xff\xfe",
         b"{}",
         json.dumps({"format": 2}).encode(),
+        json.dumps({"format": 3}).encode(),
         json.dumps({"format": 1, "assignment_id": "asg_1", "stage": "accepted", "result": None}).encode(),
     ],
 )
@@ -94,10 +96,54 @@ def test_a_damaged_entry_is_set_aside_whole_and_the_others_stay(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("change", [{"stage": "performing"}, {"stage": "ended"}, {"assignment_id": "asg_9"}])
-def test_an_entry_that_contradicts_itself_is_damaged(tmp_path: Path, change: dict[str, str]) -> None:
+def test_an_entry_of_an_earlier_release_that_contradicts_itself_is_damaged(
+    tmp_path: Path, change: dict[str, str]
+) -> None:
+    journal = Journal(tmp_path)
+    journal.write(ENTRY)
+    (tmp_path / FILE).write_text(json.dumps({**written_by_an_earlier_release(tmp_path), **change}))
+    assert journal.load() == []
+    assert journal.damaged_assignments() == {"asg_1"}
+
+
+def test_an_entry_of_an_earlier_release_is_read_so_that_an_upgrade_loses_no_run(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.write(ENTRY)
+    (tmp_path / FILE).write_text(json.dumps(written_by_an_earlier_release(tmp_path)))
+    assert journal.load() == [ENTRY]
+
+
+@pytest.mark.parametrize(
+    "change", [{"stage": "accepted"}, {"gate_token": "h"}, {"container_id": "c2"}, {"fencing_token": 8}]
+)
+def test_an_entry_that_was_edited_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
     journal = Journal(tmp_path)
     journal.write(ENTRY)
     fields = json.loads((tmp_path / FILE).read_text())
     (tmp_path / FILE).write_text(json.dumps({**fields, **change}))
-    assert journal.load() == []
+    with structlog.testing.capture_logs() as logs:
+        assert journal.load() == []
+    [said] = [each for each in logs if each["event"] == "journal.damaged"]
+    assert "checksum" in said["error"]
     assert journal.damaged_assignments() == {"asg_1"}
+
+
+def test_a_flipped_bit_or_a_missing_end_anywhere_in_an_entry_is_found(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.write(ENTRY)
+    whole = (tmp_path / FILE).read_bytes()
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        for damage in (bytes(flipped), whole[:place]):
+            (tmp_path / FILE).parent.mkdir(exist_ok=True)
+            (tmp_path / FILE).write_bytes(damage)
+            # A changed space between two fields is no change of any of them.
+            assert journal.load() in ([], [ENTRY])
+
+
+def written_by_an_earlier_release(folder: Path) -> dict[str, object]:
+    fields = json.loads((folder / FILE).read_text())
+    for newer in ("sha256", "engine_id", "preamble_sha256"):
+        del fields[newer]
+    return {**fields, "format": 1}

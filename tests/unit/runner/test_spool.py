@@ -1,4 +1,5 @@
 import hashlib
+import random
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from runner.errors import OutputDiffers
+from runner.errors import OutputDiffers, SpoolDamaged
 from runner.spool import Spool
 
 MAX_BYTES = 100
@@ -123,6 +124,25 @@ def test_what_an_earlier_process_left_is_thrown_away(tmp_path: Path) -> None:
     assert spool.size == 0
     assert not (tmp_path / "s").exists()
     spool.remove()
+
+
+def test_a_bit_that_the_disk_flipped_is_never_given_out(tmp_path: Path) -> None:
+    whole = random.Random(1).randbytes(200_000)
+    spool = Spool(tmp_path / "spool", max_bytes=1 << 20)
+    assert spool.append(whole) == len(whole)
+    [file] = (tmp_path / "spool").iterdir()
+    for place in (0, 65_535, 65_536, 150_000, len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x10
+        file.write_bytes(damaged)
+        with pytest.raises(SpoolDamaged, match="Start the runner again") as raised:
+            spool.read(max(place - 10, 0), 100)
+        assert str(file) in raised.value.message
+    file.write_bytes(whole[:-1])
+    with pytest.raises(SpoolDamaged):
+        spool.read(len(whole) - 10, 10)
+    file.write_bytes(whole)
+    assert spool.read(70_000, 100_000) == whole[70_000:170_000]
 
 
 def _everything(spool: Spool) -> bytes:
