@@ -20,7 +20,7 @@ import grpc
 import sqlalchemy as sa
 import structlog
 
-from control_plane import listener
+from control_plane import errors, listener
 from control_plane.audit.rules import AuditLog
 from control_plane.audit.sealer import LogSealer
 from control_plane.audit.servicer import AuditServicer
@@ -44,6 +44,12 @@ from control_plane.pools.connections import Connections
 from control_plane.pools.rules import Pools
 from control_plane.pools.runners import Runners
 from control_plane.pools.servicer import PoolServicer
+from control_plane.replicas import together
+from control_plane.replicas.hearing import Hearing
+from control_plane.replicas.notes import Kind
+from control_plane.replicas.registry import Registry
+from control_plane.replicas.rounds import Rounds
+from control_plane.replicas.together import Together
 from control_plane.runs.create import TaskCreation
 from control_plane.runs.desk import Desks
 from control_plane.runs.feeds import Feeds
@@ -108,6 +114,8 @@ class ControlPlane:
     """All parts, built and not yet started."""
 
     db: Database
+    replicas: Registry
+    together: Together
     engine: PolicyEngine
     catalog: PolicyCatalog
     outputs: OutputFiles
@@ -126,7 +134,10 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     """Connects the parts to each other; starts nothing."""
     sealer, pages = Sealer(master), PageTokens(master)
     connections, feeds = Connections(), Feeds()
-    notices = Notices(feeds)
+    replicas = Registry(db, address=settings.listen)
+    heard = together.postgres_bus(db, replicas)
+    bus = together.told(heard)
+    notices = Notices(feeds, bus)
     outputs = OutputFiles(settings.data_dir / "output")
     archives = ArchiveStore(settings.data_dir / "sources")
     archives.open()
@@ -135,15 +146,22 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     guard = PolicyGuard(db, engine, attached)
     access = Access(db, guard)
     approvals = Approvals(db, ApprovalJudge(engine, attached), notices)
-    catalog = PolicyCatalog(db, engine, on_change=approvals.wake)
-    queries = Queries(db, guard, connections, outputs, pages)
+
+    def policies_changed() -> None:
+        approvals.wake()
+        bus.tell(Kind.POLICIES)
+
+    catalog = PolicyCatalog(db, engine, on_change=policies_changed)
+    if not replicas.is_alone:
+        attached.on_newer = catalog.look
+    queries = Queries(db, guard, connections, outputs, pages, replicas)
     watches = Watches(feeds, outputs, queries)
     scheduler = Scheduler(db, connections, JobBuilder(sealer), sealer, notices)
     notices.wake_scheduler = scheduler.wake
     connections.on_change = notices.capacity_changed
-    reach = Reach(db, outputs, connections, notices, lease_s=settings.runner_lease_s)
-    desks = Desks(db, outputs, connections, feeds, notices)
-    runners = Runners(db, connections)
+    reach = Reach(db, outputs, connections, notices, replicas, lease_s=settings.runner_lease_s)
+    desks = Desks(db, outputs, connections, feeds, notices, replicas)
+    runners = Runners(db, connections, replicas)
     authenticator, failures = Authenticator(db, tokens := Tokens(master)), FailureLimit()
     git_rules = GitRules(allow_http="http" in settings.git_allow, allow_file="file" in settings.git_allow)
     pins = SourcePins(sealer, GitRemotes(git_rules))
@@ -155,10 +173,10 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     servicers = _Servicers(
         audit=AuditServicer(AuditLog(db), pages),
         identity=IdentityServicer(
-            Keys(db, tokens=tokens, authenticator=authenticator, failures=failures), pages
+            Keys(db, tokens=tokens, authenticator=authenticator, failures=failures, bus=bus), pages
         ),
         policies=PolicyServicer(catalog, access, pages),
-        pools=PoolServicer(Pools(db, connections), runners, connections, pages),
+        pools=PoolServicer(Pools(db, connections, bus), runners, pages),
         runs=RunServicer(
             db,
             TaskCreation(db, guard, pins, queries, notices, approvals),
@@ -181,8 +199,21 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             pages,
         ),
     )
+    hearing = Hearing(feeds, connections, authenticator, scheduler.wake, catalog.look)
+    rounds = Rounds(
+        db,
+        replicas,
+        connections=connections,
+        feeds=feeds,
+        reach=reach,
+        lease_s=settings.runner_lease_s,
+        wake_scheduler=scheduler.wake,
+        policies_changed=catalog.look,
+    )
     return ControlPlane(
         db,
+        replicas,
+        Together(heard, hearing, rounds),
         engine,
         catalog,
         outputs,
@@ -211,7 +242,7 @@ async def serve(settings: Config) -> None:
         )
         plane = build(settings, db, master, _engine(settings, master))
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        async with _started(plane, stop):
+        async with _started(plane, settings.data_dir, stop):
             await _serve_calls(settings, plane, stop)
 
 
@@ -226,6 +257,12 @@ def _database(url: str) -> Iterator[Database]:
                 yield db
             finally:
                 db.close()
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise listener.CannotStart(
+            "PostgreSQL's driver is not installed: pip install 'interlock[server,postgres]'"
+        ) from error
     except (database.UnknownDatabase, sqlite.FileInUse) as error:
         raise listener.CannotStart(f"INTERLOCK_DATABASE_URL: {error}") from error
 
@@ -241,7 +278,8 @@ async def _migrate(db: Database) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _started(plane: ControlPlane, stop: asyncio.Future[None]) -> AsyncIterator[None]:
+async def _started(plane: ControlPlane, data_dir: Path, stop: asyncio.Future[None]) -> AsyncIterator[None]:
+    await plane.replicas.start(data_dir)
     await plane.engine.start(await plane.catalog.load())
     background = [
         _background(plane.outputs.serve(), "output", stop),
@@ -251,6 +289,8 @@ async def _started(plane: ControlPlane, stop: asyncio.Future[None]) -> AsyncIter
         _background(plane.kept.serve(), "kept-plans", stop),
         _background(plane.sealer.run(), "audit-sealer", stop),
         _background(plane.runners.run(), "runners", stop),
+        _background(plane.catalog.follow(), "policies", stop),
+        _background(plane.together.serve(), "replicas", stop),
     ]
     await plane.reach.start()
     try:
@@ -260,6 +300,14 @@ async def _started(plane: ControlPlane, stop: asyncio.Future[None]) -> AsyncIter
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await plane.engine.stop()
+        await _leave(plane.replicas)
+
+
+async def _leave(replicas: Registry) -> None:
+    try:
+        await replicas.leave()
+    except errors.DomainError as error:
+        log.warning("replica.left_without_a_word", cause=error.message)
 
 
 async def _serve_calls(settings: Config, plane: ControlPlane, stop: asyncio.Future[None]) -> None:

@@ -1,7 +1,7 @@
 """Seals events into the hash chain, soon after they were written and out of the way of who wrote them.
 
-Kept over restarts: what was not sealed waits in the database. Safe with several control planes: each sequence can be
-taken once, and who comes second seals what is left.
+Kept over restarts: what was not sealed waits in the database. Of several control planes one seals at a time; even
+without that each sequence can be taken once.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class LogSealer:
 
 
 def _seal_batch(connection: sa.Connection) -> int:
+    if not store.may_seal(connection):
+        return 0
     events = store.unsealed(connection, BATCH_EVENTS)
     if events:
         store.add_seals(connection, list(chain.seal(store.head(connection), events)))

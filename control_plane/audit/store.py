@@ -46,6 +46,9 @@ _ANY_UNSEALED = sa.select(sa.exists(sa.select(audit_unsealed.c.event_id)))
 _INSERT_SEAL = sa.insert(audit_seals)
 _FORGET_UNSEALED = sa.delete(audit_unsealed).where(audit_unsealed.c.event_id == sa.bindparam("sealed_id"))
 
+# Any number that nobody else locks in this database: "sealing" in ASCII.
+_TRY_TO_SEAL = sa.select(sa.func.pg_try_advisory_xact_lock(0x7365616C696E67))
+
 _COUNT_UNSEALED = sa.select(sa.func.count()).select_from(audit_unsealed)
 # An event that is neither sealed nor waiting for it: its seal was taken out, or it was put in past the trigger.
 _ORPHAN = (
@@ -129,6 +132,13 @@ def first_lost(connection: sa.Connection) -> str | None:
     """The oldest event that was taken out before it was sealed."""
     lost: str | None = connection.execute(_LOST).scalar_one_or_none()
     return lost
+
+
+def may_seal(connection: sa.Connection) -> bool:
+    """Whether nobody else seals until this transaction ends. On SQLite nobody can."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.execute(_TRY_TO_SEAL).scalar_one())
 
 
 def add_seals(connection: sa.Connection, seals: Sequence[Seal]) -> None:

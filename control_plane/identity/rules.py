@@ -22,6 +22,8 @@ from control_plane.identity.errors import BadCredentials
 from control_plane.identity.failure_limit import FailureLimit
 from control_plane.identity.principal import Principal
 from control_plane.identity.tokens import Tokens
+from control_plane.replicas.bus import Bus, Nobody
+from control_plane.replicas.notes import Kind
 from control_plane.storage import requests
 from control_plane.storage.database import Database
 
@@ -66,9 +68,11 @@ class Keys:
         tokens: Tokens,
         authenticator: Authenticator,
         failures: FailureLimit,
+        bus: Bus | None = None,
         now_us: Callable[[], int] = clock.now_us,
     ) -> None:
         self._db = db
+        self._bus = bus or Nobody()
         self._tokens = tokens
         self._authenticator = authenticator
         self._failures = failures
@@ -159,6 +163,7 @@ class Keys:
 
         revoked = await self._db.write(unit)
         self._authenticator.forget(key_id)
+        self._bus.tell(Kind.KEY, key_id)
         return revoked
 
     async def _note_use(self, key: ApiKey, now_us: int) -> None:

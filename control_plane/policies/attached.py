@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import sqlalchemy as sa
 
@@ -64,6 +64,8 @@ class AttachmentIndex:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._attached = AttachedPolicies(-1, (), ())
+        # Called when the database has a newer set than was asked about last: OPA may have to be given it.
+        self.on_newer: Callable[[], None] = lambda: None
 
     async def current(self) -> AttachedPolicies:
         return await self.as_of(await self._db.read(records.policies_version))
@@ -72,6 +74,7 @@ class AttachmentIndex:
         """Of this version, or of a newer one."""
         if version != self._attached.version:
             self._attached = await self._db.read(load)
+            self.on_newer()
         return self._attached
 
 

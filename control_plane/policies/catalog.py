@@ -40,11 +40,41 @@ class PolicyCatalog:
         self._engine = engine
         self._on_change = on_change
         self._one_change = asyncio.Lock()
+        # Up to which version OPA has what other replicas changed.
+        self._held_version = -1
+        self._look = asyncio.Event()
 
     async def load(self) -> list[LoadedPolicy]:
         """Every policy as it is stored, for the engine's start."""
         rows = await self._db.read(store.modules)
         return [LoadedPolicy(row.id, row.revision, row.module) for row in rows]
+
+    def look(self) -> None:
+        """Another replica may have changed policies. Cheap; called from the event loop."""
+        self._look.set()
+
+    async def follow(self) -> None:
+        """Brings OPA what other replicas change, until cancelled."""
+        while True:
+            await self._look.wait()
+            self._look.clear()
+            try:
+                await self.catch_up()
+            except errors.DomainError as error:
+                log.warning("policy.not_followed", cause=error.message)
+
+    async def catch_up(self) -> None:
+        """Returns when OPA decides with what is stored.
+
+        Raises:
+            OpaUnavailable: OPA has it once it is back.
+        """
+        if await self._db.read(records.policies_version) == self._held_version:
+            return
+        async with self._one_change:
+            version, rows = await self._db.read(lambda tx: (records.policies_version(tx), store.modules(tx)))
+            await self._engine.hold([LoadedPolicy(row.id, row.revision, row.module) for row in rows])
+            self._held_version = version
 
     async def create(self, principal: Principal, request: rpc.CreatePolicyRequest) -> policy_pb2.Policy:
         """

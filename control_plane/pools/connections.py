@@ -38,6 +38,8 @@ class RunnerConnection:
     boot_id: str
     last_seen_us: int
     machine_id: str = ""
+    # Which of the runner's connections this is, over all replicas: the highest is the one that counts.
+    epoch: int = 0
     status: rpc.RunnerStatus = field(default_factory=rpc.RunnerStatus)
     # By assignment id: what counts against the capacity.
     active: dict[str, HeldRun] = field(default_factory=dict)
@@ -81,10 +83,12 @@ class Connections:
         self.on_change: Callable[[], None] = lambda: None
 
     def add(self, connection: RunnerConnection) -> RunnerConnection | None:
-        """Registers a stream; returns the older stream of the same runner, which must be ended."""
-        older = self._by_runner.get(connection.runner_id)
+        """Registers a stream; returns the stream of the same runner that must be ended: mostly the other one."""
+        other = self._by_runner.get(connection.runner_id)
+        if other is not None and other.epoch > connection.epoch:
+            return connection
         self._by_runner[connection.runner_id] = connection
-        return older
+        return other
 
     def remove(self, connection: RunnerConnection) -> bool:
         """False where a newer stream has taken its place."""

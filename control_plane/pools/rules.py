@@ -18,6 +18,8 @@ from control_plane.identity.principal import Principal
 from control_plane.pools import container_options, store
 from control_plane.pools.connections import Connections
 from control_plane.pools.pool import PUBLIC_POOL_ID, Pool, PoolToken
+from control_plane.replicas.bus import Bus, Nobody
+from control_plane.replicas.notes import Kind
 from control_plane.storage import requests
 from control_plane.storage.database import Database
 
@@ -30,9 +32,15 @@ _NAMED_IN_ERRORS: Final = 5
 
 class Pools:
     def __init__(
-        self, db: Database, connections: Connections, *, now_us: Callable[[], int] = clock.now_us
+        self,
+        db: Database,
+        connections: Connections,
+        bus: Bus | None = None,
+        *,
+        now_us: Callable[[], int] = clock.now_us,
     ) -> None:
         self._db = db
+        self._bus = bus or Nobody()
         self._connections = connections
         self._now_us = now_us
 
@@ -129,6 +137,7 @@ class Pools:
         await self._db.write(unit)
         for connection in self._connections.of_pool(pool_id):
             connection.end(BadCredentials("pool token"))
+        self._bus.tell(Kind.POOL, pool_id)
 
     async def create_token(
         self, caller: Principal, pool_id: str, name: str, *, request_id: str, content: Message
@@ -189,6 +198,7 @@ class Pools:
 
         revoked = await self._db.write(unit)
         self._connections.end_token(token_id, BadCredentials("pool token"))
+        self._bus.tell(Kind.POOL_TOKEN, token_id)
         return revoked
 
 

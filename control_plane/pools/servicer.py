@@ -10,13 +10,13 @@ from google.protobuf.empty_pb2 import Empty
 from control_plane import clock
 from control_plane.identity import principal
 from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens
-from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.pools.pool import Pool, PoolToken
 from control_plane.pools.rules import Pools
-from control_plane.pools.runners import Runners, SeenRunner
+from control_plane.pools.runners import Room, Runners, SeenRunner
 from interlock.v1 import pool_pb2
 from interlock.v1 import pool_service_pb2 as rpc
 from interlock.v1.pool_service_pb2_grpc import PoolServiceServicer
+from interlock.v1.runner_service_pb2 import RunnerStatus
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -24,29 +24,27 @@ _MINUTE_US = 60_000_000
 
 
 class PoolServicer(PoolServiceServicer):
-    def __init__(
-        self, pools: Pools, runners: Runners, connections: Connections, page_tokens: PageTokens
-    ) -> None:
+    def __init__(self, pools: Pools, runners: Runners, page_tokens: PageTokens) -> None:
         self._pools = pools
         self._runners = runners
-        self._connections = connections
         self._page_tokens = page_tokens
 
     async def CreatePool(self, request: rpc.CreatePoolRequest, context: Context) -> pool_pb2.Pool:
         pool = await self._pools.create(
             principal.current.get(), _draft(request.pool), request_id=request.request_id, content=request
         )
-        return self._pool(pool)
+        return await self._one(pool)
 
     async def GetPool(self, request: rpc.GetPoolRequest, context: Context) -> pool_pb2.Pool:
-        return self._pool(await self._pools.get(request.pool_id))
+        return await self._one(await self._pools.get(request.pool_id))
 
     async def ListPools(self, request: rpc.ListPoolsRequest, context: Context) -> rpc.ListPoolsResponse:
         size = request.page_size or DEFAULT_PAGE_SIZE
         pools = await self._pools.page(after=self._page_tokens.decode(request), limit=size + 1)
         shown = pools[:size]
+        rooms = await self._runners.room([pool.id for pool in shown])
         return rpc.ListPoolsResponse(
-            pools=[self._pool(pool) for pool in shown],
+            pools=[_pool(pool, rooms[pool.id]) for pool in shown],
             next_page_token=self._page_tokens.encode(request, shown[-1].id) if len(pools) > size else "",
         )
 
@@ -54,7 +52,7 @@ class PoolServicer(PoolServiceServicer):
         pool = await self._pools.update(
             principal.current.get(), _draft(request.pool), set(request.update_mask.paths)
         )
-        return self._pool(pool)
+        return await self._one(pool)
 
     async def DeletePool(self, request: rpc.DeletePoolRequest, context: Context) -> Empty:
         await self._pools.delete(principal.current.get(), request.pool_id)
@@ -111,18 +109,22 @@ class PoolServicer(PoolServiceServicer):
             runners=[_runner(runner) for runner in shown], next_page_token=next_page_token
         )
 
-    def _pool(self, pool: Pool) -> pool_pb2.Pool:
-        connected = self._connections.of_pool(pool.id)
-        return pool_pb2.Pool(
-            id=pool.id,
-            name=pool.name,
-            public=pool.public,
-            labels=pool.labels,
-            container=pool.container,
-            create_time=clock.to_timestamp(pool.created_at),
-            connected_runners=len(connected),
-            free_capacity=sum(connection.free_capacity for connection in connected),
-        )
+    async def _one(self, pool: Pool) -> pool_pb2.Pool:
+        rooms = await self._runners.room([pool.id])
+        return _pool(pool, rooms[pool.id])
+
+
+def _pool(pool: Pool, room: Room) -> pool_pb2.Pool:
+    return pool_pb2.Pool(
+        id=pool.id,
+        name=pool.name,
+        public=pool.public,
+        labels=pool.labels,
+        container=pool.container,
+        create_time=clock.to_timestamp(pool.created_at),
+        connected_runners=room.connected_runners,
+        free_capacity=room.free_capacity,
+    )
 
 
 def _draft(message: pool_pb2.Pool) -> Pool:
@@ -158,23 +160,29 @@ def _runner(seen: SeenRunner) -> pool_pb2.Runner:
         id=known.id,
         pool_id=known.pool_id,
         name=known.name,
-        state=_state(connection),
+        state=_state(_status(seen)),
         version=known.version,
         capacity=known.capacity,
         connect_time=clock.to_timestamp(known.connected_at),
         last_heartbeat_time=clock.to_timestamp(connection.last_seen_us if connection else known.last_seen_at),
     )
-    if connection is not None:
-        message.state_reason = connection.status.reason
-        message.active_run_ids.extend(sorted(held.run_id for held in connection.active.values()))
+    if (status := _status(seen)) is not None:
+        message.state_reason = status.reason
+        message.active_run_ids.extend(seen.active_run_ids)
     return message
 
 
-def _state(connection: RunnerConnection | None) -> pool_pb2.RunnerState.ValueType:
-    if connection is None:
+def _status(seen: SeenRunner) -> RunnerStatus | None:
+    """None where it is connected to nobody."""
+    found = seen.connection or seen.remote
+    return found.status if found is not None else None
+
+
+def _state(status: RunnerStatus | None) -> pool_pb2.RunnerState.ValueType:
+    if status is None:
         return pool_pb2.RUNNER_STATE_DISCONNECTED
-    if connection.status.engine_away:
+    if status.engine_away:
         return pool_pb2.RUNNER_STATE_ENGINE_AWAY
-    if connection.status.draining:
+    if status.draining:
         return pool_pb2.RUNNER_STATE_DRAINING
     return pool_pb2.RUNNER_STATE_READY

@@ -96,6 +96,14 @@ _SEE_RUNNERS = (
     .where(runners.c.id.in_(sa.bindparam("seen", expanding=True)))
     .values(last_seen_at=sa.bindparam("at"))
 )
+_ACTIVE_RUNS_OF = (
+    sa.select(runs.c.runner_id, runs.c.id)
+    .where(
+        runs.c.runner_id.in_(sa.bindparam("runner_ids", expanding=True)),
+        runs.c.finished_at.is_(None),
+    )
+    .order_by(runs.c.id)
+)
 # Sorts after every id, under any collation: the cursor of the first page.
 _END = "z"
 
@@ -255,6 +263,15 @@ def page_of_runners(
             sa.or_(columns.name > name, sa.and_(columns.name == name, columns.id > runner_id))
         )
     return [_runner(row) for row in connection.execute(statement)]
+
+
+def active_runs_of(connection: sa.Connection, runner_ids: Collection[str]) -> dict[str, list[str]]:
+    """By runner, the ids of its active runs."""
+    found: dict[str, list[str]] = {}
+    if runner_ids:
+        for row in connection.execute(_ACTIVE_RUNS_OF, {"runner_ids": list(runner_ids)}):
+            found.setdefault(row.runner_id, []).append(row.id)
+    return found
 
 
 def _pool(row: sa.Row[Any]) -> Pool:

@@ -25,16 +25,13 @@ _END = (
     .where(assignments.c.id == sa.bindparam("assignment_id"))
     .values(ended_at=sa.bindparam("now"), job_sealed=None)
 )
-_CURRENT = (
-    sa.select(runs)
-    .where(
-        runs.c.id == sa.bindparam("run_id"),
-        runs.c.assignment_id == sa.bindparam("assignment_id"),
-        runs.c.fence == sa.bindparam("fence"),
-        runs.c.runner_id == sa.bindparam("runner_id"),
-    )
-    .with_for_update()
+_CURRENT = sa.select(runs).where(
+    runs.c.id == sa.bindparam("run_id"),
+    runs.c.assignment_id == sa.bindparam("assignment_id"),
+    runs.c.fence == sa.bindparam("fence"),
+    runs.c.runner_id == sa.bindparam("runner_id"),
 )
+_HOLD_CURRENT = _CURRENT.with_for_update()
 _FIND = sa.select(assignments).where(assignments.c.id == sa.bindparam("assignment_id"))
 
 
@@ -71,14 +68,16 @@ def insert(
     return rpc.AssignmentRef(run_id=run.id, assignment_id=assignment_id, fencing_token=fence)
 
 
-def current(connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: str) -> sa.Row[Any]:
-    """The run of this assignment.
+def current(
+    connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: str, *, hold: bool = True
+) -> sa.Row[Any]:
+    """The run of this assignment. `hold`: nobody else can move it before this transaction ends.
 
     Raises:
         FencedOut: the run is not active, or the assignment, the fencing token or the runner is another.
     """
     run = connection.execute(
-        _CURRENT,
+        _HOLD_CURRENT if hold else _CURRENT,
         {
             "run_id": ref.run_id,
             "assignment_id": ref.assignment_id,

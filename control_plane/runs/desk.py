@@ -10,6 +10,7 @@ import structlog
 
 from control_plane import errors
 from control_plane.pools.connections import Connections, HeldRun, RunnerConnection
+from control_plane.replicas.registry import Registry
 from control_plane.runs import output_parts, progress
 from control_plane.runs.errors import FencedOut, OutputMismatch
 from control_plane.runs.feeds import Feeds
@@ -30,13 +31,20 @@ class Desks:
     """What every desk needs."""
 
     def __init__(
-        self, db: Database, outputs: OutputFiles, connections: Connections, feeds: Feeds, notices: Notices
+        self,
+        db: Database,
+        outputs: OutputFiles,
+        connections: Connections,
+        feeds: Feeds,
+        notices: Notices,
+        replicas: Registry,
     ) -> None:
         self.db = db
         self.outputs = outputs
         self.connections = connections
         self.feeds = feeds
         self.notices = notices
+        self.replicas = replicas
 
 
 class Desk:

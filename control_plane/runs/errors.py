@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from google.rpc import error_details_pb2
 
-from control_plane.errors import DomainError, Unavailable
+from control_plane.errors import AlreadyExists, DomainError, Unavailable
 from interlock.v1.errors_pb2 import ErrorReason
 
 
@@ -116,3 +116,10 @@ class ShuttingDown(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("this server is shutting down; connect again and go on from the offset you have")
+
+
+class TakenOver(AlreadyExists):
+    def __init__(self, runner_id: str) -> None:
+        super().__init__(
+            "runner", runner_id, f"a newer stream of runner {runner_id!r} took over; is it running twice?"
+        )

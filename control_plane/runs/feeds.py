@@ -97,6 +97,10 @@ class Feeds:
                 if not siblings:
                     del self._of_stack[stack_id]
 
+    def watched(self) -> list[str]:
+        """Ids of the runs that somebody watches now."""
+        return list(self._feeds)
+
     def run_changed(self, run_id: str) -> None:
         if feed := self._feeds.get(run_id):
             feed.run_changed()

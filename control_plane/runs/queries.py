@@ -13,6 +13,7 @@ from control_plane import clock, errors
 from control_plane.identity.principal import Principal
 from control_plane.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES, PageTokens
 from control_plane.pools.connections import Connections
+from control_plane.replicas.registry import Registry
 from control_plane.runs import messages, plans, review_store, store, waiting
 from control_plane.runs.errors import WrongState
 from control_plane.runs.review_input import to_reviews
@@ -34,13 +35,20 @@ class Queries:
     """What callers may read of runs."""
 
     def __init__(
-        self, db: Database, guard: Guard, connections: Connections, outputs: OutputFiles, pages: PageTokens
+        self,
+        db: Database,
+        guard: Guard,
+        connections: Connections,
+        outputs: OutputFiles,
+        pages: PageTokens,
+        replicas: Registry,
     ) -> None:
         self._db = db
         self._guard = guard
         self._connections = connections
         self._outputs = outputs
         self._pages = pages
+        self._replicas = replicas
 
     async def readable_row(self, principal: Principal, run_id: str) -> sa.Row[Any]:
         """The row of a run. Raises NotFound where it is not there or the caller may not read its stack."""
@@ -130,7 +138,7 @@ class Queries:
         row = store.find(connection, run_id)
         if row is None:
             raise errors.NotFound("run", run_id)
-        obstacles = _obstacles(connection, row) if _waits(row) else None
+        obstacles = _obstacles(connection, row, self._replicas) if _waits(row) else None
         return row, store.history(connection, run_id), obstacles, _reviewed(connection, run_id)
 
     def _with_runners(self, obstacles: waiting.Obstacles) -> waiting.Obstacles:
@@ -140,8 +148,8 @@ class Queries:
             holder_is=obstacles.holder_is,
             queue=obstacles.queue,
             lock_owner=obstacles.lock_owner,
-            connected_runners=len(runners),
-            free_capacity=sum(runner.free_capacity for runner in runners),
+            connected_runners=obstacles.connected_runners + len(runners),
+            free_capacity=obstacles.free_capacity + sum(runner.free_capacity for runner in runners),
             pool_id=obstacles.pool_id,
         )
 
@@ -189,16 +197,18 @@ def _reviewed(connection: sa.Connection, run_id: str) -> _Reviewed:
     return _Reviewed(reviews, approval.decision_id, approval.reason)
 
 
-def _obstacles(connection: sa.Connection, row: sa.Row[Any]) -> waiting.Obstacles:
+def _obstacles(connection: sa.Connection, row: sa.Row[Any], replicas: Registry) -> waiting.Obstacles:
+    """What the database knows; the runners that are connected here are to be added."""
     slot = store.slot(connection, row.stack_id)
     lock = store.lock(connection, row.stack_id)
+    elsewhere = replicas.elsewhere(connection, lock.pool_id)
     return waiting.Obstacles(
         holder_run_id=slot.holder_run_id,
         holder_is=waiting.holder_is(slot),
         queue=store.queued_of_stack(connection, row.stack_id),
         lock_owner=caller_pb2.Caller.FromString(lock.lock_owner) if lock.lock_owner_id else None,
-        connected_runners=0,
-        free_capacity=0,
+        connected_runners=len(elsewhere),
+        free_capacity=sum(runner.free_capacity for runner in elsewhere),
         pool_id=lock.pool_id,
     )
 

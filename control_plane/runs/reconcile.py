@@ -65,7 +65,7 @@ def reconcile(
         outcome.kept.append(_keep(connection, run, held, sealer))
         store.update(connection, run.id, unreachable_since=None)
         outcome.touched.append((run.id, run.stack_id))
-    for run in store.active_of_runner(connection, hello.runner_id):
+    for run in store.active_of_runner(connection, hello.runner_id, hold=True):
         output = stored.get(run.id, moves.NO_OUTPUT)
         if run.assignment_id not in held_ids and _miss(connection, run, hello, output):
             outcome.touched.append((run.id, run.stack_id))

@@ -17,7 +17,7 @@ from control_plane.pools.admission import Admission, AnotherMachine, PoolTokenIn
 from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.runs import assignments, store
 from control_plane.runs.desk import Desks
-from control_plane.runs.errors import FencedOut, ProtocolVersion, ShuttingDown
+from control_plane.runs.errors import FencedOut, ProtocolVersion, ShuttingDown, TakenOver
 from control_plane.runs.kept import KeptPlans
 from control_plane.runs.reach import Reach
 from control_plane.runs.runner_stream import RunnerStream
@@ -31,13 +31,6 @@ from interlock.v1 import runner_service_pb2_grpc
 PROTOCOL_VERSION = 1
 
 log = structlog.get_logger(__name__)
-
-
-class TakenOver(errors.AlreadyExists):
-    def __init__(self, runner_id: str) -> None:
-        super().__init__(
-            "runner", runner_id, f"a newer stream of runner {runner_id!r} took over; is it running twice?"
-        )
 
 
 class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
@@ -142,7 +135,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
     def _part_with(self, runner: RunnerConnection) -> None:
         if self._connections.remove(runner):
             log.info("runner.disconnected", runner_id=runner.runner_id, name=runner.name)
-            self._reach.lost(runner.runner_id)
+            self._reach.lost(runner.runner_id, runner.epoch)
 
     async def _register(self, hello: rpc.Hello, token: PoolTokenInfo) -> RunnerConnection:
         now = clock.now_us()
@@ -160,10 +153,11 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         )
         self._older(hello)
         await self._admission.record(hello, token, may_move=lambda tx: _may_move(tx, hello.runner_id))
-        older = self._older(hello)
-        self._connections.add(runner)
-        if older is not None:
-            older.end(TakenOver(hello.runner_id))
+        self._older(hello)
+        await self._claim(runner)
+        superseded = self._connections.add(runner)
+        if superseded is not None:
+            superseded.end(TakenOver(hello.runner_id))
         return runner
 
     def _older(self, hello: rpc.Hello) -> RunnerConnection | None:
@@ -172,6 +166,22 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         if older is not None and older.boot_id != hello.boot_id:
             raise AnotherMachine(hello.runner_id)
         return older
+
+    async def _claim(self, runner: RunnerConnection) -> None:
+        """Makes this the runner's one connection, over all replicas."""
+        replicas = self._desks.replicas
+        claim = await replicas.claim(
+            runner.runner_id,
+            pool_id=runner.pool_id,
+            capacity=runner.capacity,
+            boot_id=runner.boot_id,
+            status=runner.status.SerializeToString(),
+        )
+        if claim is None:
+            raise AnotherMachine(runner.runner_id)
+        runner.epoch = claim.epoch
+        if claim.earlier_replica_id not in (None, replicas.id):
+            self._desks.notices.taken_over(runner.runner_id, claim.epoch)
 
 
 def _bearer(context: grpc.aio.ServicerContext[Any, Any]) -> str:
@@ -190,4 +200,4 @@ def _run_of(connection: sa.Connection, ref: rpc.AssignmentRef, pool_id: str) -> 
     run = store.find(connection, ref.run_id)
     if run is None or run.pool_id != pool_id:
         raise FencedOut(ref.run_id, ref.assignment_id)
-    return assignments.current(connection, ref, run.runner_id)
+    return assignments.current(connection, ref, run.runner_id, hold=False)

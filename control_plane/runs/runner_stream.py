@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from control_plane import clock
+from control_plane import clock, errors
 from control_plane.keys import Sealer
 from control_plane.pools.connections import HeldRun, RunnerConnection
 from control_plane.runs import output_parts
@@ -121,7 +121,7 @@ class RunnerStream:
         for run_id, stack_id in outcome.touched:
             self._desks.notices.run_moved(run_id)
             self._desks.notices.queue_changed(stack_id)
-        self._desks.notices.capacity_changed()
+        self._desks.notices.runners_changed()
 
     async def _read(self) -> None:
         async for message in self._requests:
@@ -131,9 +131,19 @@ class RunnerStream:
                     pass
                 case "status":
                     self._runner.status.CopyFrom(message.status)
-                    self._desks.notices.capacity_changed()
+                    await self._note_status()
                 case kind:
                     await self._hand_over(getattr(message, kind).assignment, message)
+
+    async def _note_status(self) -> None:
+        try:
+            await self._desks.replicas.note_status(
+                self._runner.runner_id, self._runner.epoch, self._runner.status.SerializeToString()
+            )
+        except errors.DomainError as error:
+            # What other replicas show is old until the runner's next word; what this one does is not.
+            log.warning("runner.status_not_noted", runner_id=self._runner.runner_id, cause=error.message)
+        self._desks.notices.runners_changed()
 
     async def _hand_over(self, ref: rpc.AssignmentRef, message: rpc.ConnectRequest) -> None:
         if ref.assignment_id in self._runner.settled:

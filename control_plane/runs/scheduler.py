@@ -119,7 +119,7 @@ class Scheduler:
                 continue
             # The run before the slot, as everybody who holds both: nobody waits in a circle, and whoever has just
             # discarded it is seen (on SQLite nobody else writes meanwhile).
-            run = store.find_to_move(connection, row.run_id)
+            run = store.find_to_claim(connection, row.run_id)
             if run is None or RunState(run.state) is not RunState.QUEUED:
                 continue
             fence = store.take_slot(connection, run.stack_id, run.id)
@@ -138,7 +138,7 @@ class Scheduler:
             room = max((room for room in rooms if room.pool_id == row.pool_id), key=lambda room: room.free)
             if room.free == 0:
                 continue
-            run = store.find_to_move(connection, row.id)
+            run = store.find_to_claim(connection, row.id)
             if run is None or RunState(run.state) is not RunState.CONFIRMED or run.assignment_id:
                 continue
             fence = store.hold_on(connection, run)

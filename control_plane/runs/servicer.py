@@ -107,7 +107,9 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         outcome = await self._db.write(unit)
         if outcome.ask_runner is not None:
             connection = self._connections.of_runner(outcome.runner_id)
-            if connection is not None:
+            if connection is None:
+                self._notices.stop_asked(outcome.run_id)
+            else:
                 asked = runner_rpc.StopRequest(assignment=outcome.ask_runner, reason="a caller asked for it")
                 connection.send(runner_rpc.ConnectResponse(stop=asked))
         self._notices.run_moved(outcome.run_id)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from control_plane import clock
 from control_plane.audit import events
 from control_plane.identity.principal import Principal
+from control_plane.pools.connections import Connections
 from control_plane.runs import moves, store
 from control_plane.runs.errors import WrongState
 from control_plane.runs.states import WAITING, RunState
@@ -85,6 +86,18 @@ def _end(connection: sa.Connection, run: sa.Row[Any], by: Principal, after: RunS
     output = StoredOutput(run.output_size_bytes, run.output_sha256 or moves.NO_OUTPUT.sha256)
     moves.end(connection, run, after, reason, by=by, output=output)
     return Stop(run.id, run.stack_id, "", None)
+
+
+def ask_runner(connections: Connections, run_id: str) -> bool:
+    """Tells the runner of this run to stop it, where that is connected here. Doing it again is harmless."""
+    for connection in connections.all():
+        for assignment_id, held in connection.active.items():
+            if held.run_id == run_id:
+                ref = rpc.AssignmentRef(run_id=run_id, assignment_id=assignment_id, fencing_token=held.fence)
+                asked = rpc.StopRequest(assignment=ref, reason="a caller asked for it")
+                connection.send(rpc.ConnectResponse(stop=asked))
+                return True
+    return False
 
 
 def _time(time_us: int) -> str:

@@ -17,6 +17,8 @@ _ACTIVE = [state.value for state in sorted(states.ACTIVE)]
 _FIND = sa.select(runs).where(runs.c.id == sa.bindparam("run_id"))
 # Who means to move a run reads it like this first (SQLite: the whole transaction is exclusive already).
 _FIND_TO_MOVE = _FIND.with_for_update()
+# Schedulers pass over what another one is at, and wait for nobody.
+_FIND_TO_CLAIM = _FIND.with_for_update(skip_locked=True)
 _INSERT = sa.insert(runs).returning(*runs.c)
 _INSERT_CHANGE = sa.insert(run_changes).returning(
     run_changes.c.state, run_changes.c.changed_at, run_changes.c.reason
@@ -78,6 +80,8 @@ _STARTABLE = (
     )
     .order_by(slots.c.ready_at, slots.c.stack_id)
     .limit(sa.bindparam("at_most"))
+    # Of several schedulers, each looks at stacks that no other is at.
+    .with_for_update(of=slots, skip_locked=True)
 )
 
 # Invariant 1: taking the slot and bumping its fencing token is one statement that hits a free slot or nothing.
@@ -114,6 +118,7 @@ _HOLD_ON = (
 )
 
 _OF_RUNNER = sa.select(runs).where(runs.c.runner_id == sa.bindparam("runner_id"), runs.c.state.in_(_ACTIVE))
+_HOLD_OF_RUNNER = _OF_RUNNER.order_by(runs.c.id).with_for_update()
 _ALL_ACTIVE = sa.select(runs).where(runs.c.state.in_(_ACTIVE)).order_by(runs.c.id)
 _QUEUED_OF_STACK = (
     sa.select(runs.c.id)
@@ -143,6 +148,11 @@ def find(connection: sa.Connection, run_id: str) -> sa.Row[Any] | None:
 def find_to_move(connection: sa.Connection, run_id: str) -> sa.Row[Any] | None:
     """As `find`; nobody else can move the run before this transaction ends."""
     return connection.execute(_FIND_TO_MOVE, {"run_id": run_id}).one_or_none()
+
+
+def find_to_claim(connection: sa.Connection, run_id: str) -> sa.Row[Any] | None:
+    """As `find_to_move`, but None where somebody else holds the run."""
+    return connection.execute(_FIND_TO_CLAIM, {"run_id": run_id}).one_or_none()
 
 
 def history(connection: sa.Connection, run_id: str) -> Sequence[sa.Row[Any, Any, Any]]:
@@ -247,8 +257,12 @@ def update(connection: sa.Connection, run_id: str, **columns: object) -> None:
     connection.execute(_UPDATE.values(**columns), {"of_run": run_id})
 
 
-def active_of_runner(connection: sa.Connection, runner_id: str) -> Sequence[sa.Row[Any]]:
-    return connection.execute(_OF_RUNNER, {"runner_id": runner_id}).all()
+def active_of_runner(
+    connection: sa.Connection, runner_id: str, *, hold: bool = False
+) -> Sequence[sa.Row[Any]]:
+    """`hold`: nobody else can move them before this transaction ends."""
+    statement = _HOLD_OF_RUNNER if hold else _OF_RUNNER
+    return connection.execute(statement, {"runner_id": runner_id}).all()
 
 
 def all_active(connection: sa.Connection) -> Sequence[sa.Row[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from control_plane import errors
 
@@ -30,9 +30,8 @@ def lost_connection(error: DBAPIError) -> bool:
 
 def translated(error: BaseException, *, outcome: str = "nothing was changed, try again") -> BaseException:
     """As callers see it: DatabaseUnavailable or DiskFull where the database is at fault, else `error` itself."""
-    if not isinstance(error, OperationalError) and not _is_read_only(error):
+    if not isinstance(error, OperationalError):
         return error
-    assert isinstance(error, DBAPIError)
     cause = str(error.orig).strip()
     log.error("database.failed", error=cause)
     if _sqlstate(error) == _DISK_FULL or "disk is full" in cause:
@@ -40,9 +39,9 @@ def translated(error: BaseException, *, outcome: str = "nothing was changed, try
     return errors.DatabaseUnavailable(f"the database does not answer ({cause}); {outcome}")
 
 
-def _is_read_only(error: BaseException) -> bool:
-    """A standby that takes no writes: after a failover, until the address leads to the new primary."""
-    return isinstance(error, InternalError) and _sqlstate(error) == _READ_ONLY
+def is_standby(error: DBAPIError) -> bool:
+    """It takes no writes: after a failover, until the address leads to the new primary."""
+    return _sqlstate(error) == _READ_ONLY
 
 
 def _sqlstate(error: DBAPIError) -> str | None:

@@ -113,8 +113,12 @@ class Transactions:
             transaction = connection.begin()
             try:
                 value = unit(connection)
-            except BaseException:
+            except BaseException as error:
                 transaction.rollback()
+                if isinstance(error, DBAPIError) and faults.is_standby(error):
+                    raise errors.DatabaseUnavailable(
+                        "the database is a standby; nothing was changed"
+                    ) from error
                 raise
             try:
                 transaction.commit()

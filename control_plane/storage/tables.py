@@ -125,6 +125,30 @@ runners = Table(
     Column("last_seen_at", BigInteger, nullable=False),
 )
 
+# The control planes that are there. One that gives no sign of life is forgotten by the others.
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("heartbeat_at", BigInteger, nullable=False),
+)
+
+# Where each runner is connected: at most once, and `epoch` tells which connection that is. It only grows.
+runner_connections = Table(
+    "runner_connections",
+    metadata,
+    Column("runner_id", String(64), primary_key=True),
+    Column("replica_id", String(64), index=True),  # empty: it is connected to nobody
+    Column("epoch", BigInteger, nullable=False),
+    Column("pool_id", String(64), nullable=False),
+    Column("capacity", Integer, nullable=False),
+    Column("boot_id", String(64), nullable=False),
+    Column("status", LargeBinary, nullable=False),  # serialised interlock.v1.RunnerStatus
+    Column("lost_at", BigInteger),  # since when it is connected to nobody
+)
+
 stacks = Table(
     "stacks",
     metadata,

@@ -16,6 +16,7 @@ from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.pools.rules import Pools
 from control_plane.pools.runners import Runners
 from control_plane.pools.servicer import PoolServicer
+from control_plane.replicas.registry import Registry
 from control_plane.storage.database import Database
 from control_plane.storage.tables import audit_events, stacks
 from interlock.v1 import pool_pb2
@@ -48,10 +49,10 @@ class House:
         self.runners_may_move = True
         self.failures = FailureLimit(monotonic=lambda: self.clock.now / 1_000_000)
         self.admission = Admission(self.db, failures=self.failures, now_us=self.clock)
-        self.runners = Runners(self.db, self.connections, now_us=self.clock)
+        self.runners = Runners(self.db, self.connections, Registry(self.db), now_us=self.clock)
         pools = Pools(self.db, self.connections, now_us=self.clock)
         page_tokens = PageTokens(MasterKey(b"k" * 32))
-        self.servicer = PoolServicer(pools, self.runners, self.connections, page_tokens)
+        self.servicer = PoolServicer(pools, self.runners, page_tokens)
 
     async def create(self, name: str = "Blue", request_id: str = "", **fields: Any) -> pool_pb2.Pool:
         pool = pool_pb2.Pool(name=name, **fields)

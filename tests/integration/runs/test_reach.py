@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.pools.connections import Connections
+from control_plane.replicas.registry import Registry
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.notices import Notices
 from control_plane.runs.reach import Reach
@@ -29,7 +30,9 @@ class Timers:
 
 @pytest.fixture
 def reach(world: World, tmp_path: Path) -> Reach:
-    return Reach(world.db, OutputFiles(tmp_path / "output"), Connections(), Notices(Feeds()))
+    return Reach(
+        world.db, OutputFiles(tmp_path / "output"), Connections(), Notices(Feeds()), Registry(world.db)
+    )
 
 
 async def test_a_runner_that_came_back_and_went_again_has_a_whole_lease(
@@ -41,12 +44,12 @@ async def test_a_runner_that_came_back_and_went_again_has_a_whole_lease(
     await world.assign(others, OTHER_RUNNER)
     with monkeypatch.context() as patched:
         timers = Timers(patched)
-        reach.lost(RUNNER)
+        reach.lost(RUNNER, 1)
         timers.fire[0]()
         # Before the end of that lease is recorded, the runner comes, and its stream breaks again.
         reach.found(RUNNER)
-        reach.lost(RUNNER)
-        reach.lost(OTHER_RUNNER)
+        reach.lost(RUNNER, 1)
+        reach.lost(OTHER_RUNNER, 1)
     serving = asyncio.create_task(reach.serve())
     try:
         async with asyncio.timeout(10):

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from control_plane.identity.failure_limit import FailureLimit
 from control_plane.pools.admission import Admission, PoolTokenInfo
 from control_plane.pools.connections import MAX_OUTGOING, Connections
+from control_plane.replicas.registry import Registry
 from control_plane.runs import progress
 from control_plane.runs.desk import Desks
 from control_plane.runs.feeds import Feeds
@@ -49,12 +50,13 @@ async def saying(hello: rpc.Hello) -> AsyncIterator[rpc.ConnectRequest]:
 def servicer(world: World, folder: Path, connections: Connections) -> RunnerServicer:
     feeds, outputs = Feeds(), OutputFiles(folder / "output")
     notices, archives = Notices(feeds), ArchiveStore(folder / "sources")
+    replicas = Registry(world.db)
     return RunnerServicer(
         world.db,
         OpenDoor(world.db, failures=FailureLimit()),
         connections,
-        Desks(world.db, outputs, connections, feeds, notices),
-        Reach(world.db, outputs, connections, notices),
+        Desks(world.db, outputs, connections, feeds, notices, replicas),
+        Reach(world.db, outputs, connections, notices, replicas),
         world.sealer,
         archives,
         KeptPlans(world.db, archives, world.sealer),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from control_plane import clock
 from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.runs import assignments, confirm, plans, progress, reach, store
 from control_plane.runs import stop as stopping
@@ -229,10 +230,10 @@ async def test_an_apply_whose_runner_is_lost_behind_the_gate_keeps_its_slot(
     await confirmed(world, run)
     ref = (await apply(scheduler)).assignment
     await world.db.write(lambda tx: progress.ask_gate(tx, ref, RUNNER))
-    ended = await world.db.write(lambda tx: reach._end_lease(tx, RUNNER, {}))
+    ended = await world.db.write(lambda tx: reach._end_lease(tx, RUNNER, clock.now_us(), {}))
     assert not ended
     assert (await world.state(run), await world.holder()) == (RunState.APPLYING, run)
-    assert await world.db.read(lambda tx: store.to_apply(tx, ["public"], 10)) == []
+    assert await world.db.write(lambda tx: store.to_apply(tx, ["public"], 10)) == []
 
 
 async def test_a_discarded_plan_frees_the_slot_and_is_never_applied(
