@@ -83,10 +83,12 @@ class House:
     environment: Mapping[str, str] = field(default_factory=dict)
     runners: dict[str, Part] = field(default_factory=dict)
     address: str = ""
+    # Of another house with the same database, where this one is not the first.
+    first_key_of: House | None = None
 
     def __post_init__(self) -> None:
         self.data_dir = self.folder / "server"
-        self.key_file = self.folder / "admin.key"
+        self.key_file = (self.first_key_of or self).folder / "admin.key"
         self.server = Part(
             [sys.executable, "-m", "control_plane"],
             {
@@ -206,6 +208,59 @@ async def reached(client: Client, run_id: str, state: str) -> types.Run:
         if isinstance(event, types.Run) and types.RunState.Name(event.state) == f"RUN_STATE_{state}":
             return event
     raise AssertionError(f"{run_id} ended without having been {state}")
+
+
+@dataclass(eq=False)
+class Replicas:
+    """Control planes on one PostgreSQL, each a house with a data folder and an OPA of its own. Runners know all."""
+
+    houses: list[House]
+
+    @property
+    def addresses(self) -> str:
+        """As INTERLOCK_ADDRESS."""
+        return ",".join(house.address for house in self.houses)
+
+    async def start_runner(self, name: str = "one", *, first: int = 0, capacity: int = 4) -> Part:
+        """A runner that dials this replica first, and the next ones where that is away."""
+        addresses = [house.address for house in self.houses[first:] + self.houses[:first]]
+        house = self.houses[first]
+        return await house.start_runner(name, capacity=capacity, INTERLOCK_ADDRESS=",".join(addresses))
+
+    def connect(self) -> Client:
+        """A client that knows all of them."""
+        return interlock.connect(self.addresses, api_key=self.houses[0].admin_key)
+
+    def close(self) -> None:
+        for house in self.houses:
+            house.close()
+
+
+@contextlib.asynccontextmanager
+async def opened_together(
+    folder: Path, engine_url: str, database_url: str, *, count: int, **environment: str
+) -> AsyncIterator[Replicas]:
+    """So many replicas, started, and no runner yet."""
+    shared = {
+        "INTERLOCK_DATABASE_URL": database_url,
+        "INTERLOCK_MASTER_KEY": "6b" * 32,
+        **environment,
+    }
+    houses: list[House] = []
+    outputs = folder / "output"
+    outputs.mkdir()
+    try:
+        for number in range(count):
+            own = folder / f"replica-{number}"
+            (own / "server").mkdir(parents=True)
+            (own / "server" / "output").symlink_to(outputs)
+            first = houses[0] if houses else None
+            houses.append(House(own, engine_url, shared, first_key_of=first))
+            await houses[-1].start_server()
+        yield Replicas(houses)
+    finally:
+        for house in houses:
+            house.close()
 
 
 @contextlib.asynccontextmanager

@@ -47,10 +47,12 @@ async def saying(hello: rpc.Hello) -> AsyncIterator[rpc.ConnectRequest]:
     await asyncio.get_running_loop().create_future()
 
 
-def servicer(world: World, folder: Path, connections: Connections) -> RunnerServicer:
+def servicer(
+    world: World, folder: Path, connections: Connections, replicas: Registry | None = None
+) -> RunnerServicer:
     feeds, outputs = Feeds(), OutputFiles(folder / "output")
     notices, archives = Notices(feeds), ArchiveStore(folder / "sources")
-    replicas = Registry(world.db)
+    replicas = replicas or Registry(world.db)
     return RunnerServicer(
         world.db,
         OpenDoor(world.db, failures=FailureLimit()),
@@ -126,6 +128,7 @@ async def test_a_new_boot_proves_nothing_on_another_machine_and_ends_a_run_on_th
     run_id = await world.queue()
     ref = await world.assign(run_id)
     await world.db.write(lambda tx: progress.ask_gate(tx, ref, RUNNER))
+    replicas = Registry(world.db)
     for boot_id, machine_id, after in (
         ("boot-2", "", RunState.PERFORMING),
         ("boot-2", "machine-2", RunState.PERFORMING),
@@ -135,7 +138,7 @@ async def test_a_new_boot_proves_nothing_on_another_machine_and_ends_a_run_on_th
         hello = rpc.Hello(
             protocol_version=1, runner_id=RUNNER, capacity=1, boot_id=boot_id, machine_id=machine_id
         )
-        answers = servicer(world, tmp_path, Connections()).Connect(saying(hello), NO_CONTEXT)
+        answers = servicer(world, tmp_path, Connections(), replicas).Connect(saying(hello), NO_CONTEXT)
         await anext(answers)
         await answers.aclose()  # type: ignore[attr-defined]
         assert await world.state(run_id) is after

@@ -1,0 +1,116 @@
+"""Two control planes on one PostgreSQL: whichever is asked, the answer is the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import docker
+import pytest
+
+from interlock import errors, types
+from interlock.client import Client
+from tests import house as houses
+from tests.databases import Databases
+from tests.e2e.conftest import new_stack
+from tests.holding import HOLD, release
+from tests.house import Replicas, reached, run_task, watch
+
+
+@pytest.fixture(scope="module")
+async def replicas(
+    tmp_path_factory: pytest.TempPathFactory, engine_url: str, test_image: str, databases: Databases
+) -> AsyncIterator[Replicas]:
+    """`here` has no runner; the one runner is connected to `there`."""
+    with databases.migrated("postgresql") as url:
+        folder = tmp_path_factory.mktemp("replicas")
+        async with houses.opened_together(folder, engine_url, url, count=2) as made:
+            await made.houses[1].start_runner("one", capacity=4)
+            yield made
+
+
+@pytest.fixture
+async def here(replicas: Replicas) -> AsyncIterator[Client]:
+    async with replicas.houses[0].connect() as client:
+        yield client
+
+
+@pytest.fixture
+async def there(replicas: Replicas) -> AsyncIterator[Client]:
+    async with replicas.houses[1].connect() as client:
+        yield client
+
+
+async def test_a_task_created_here_is_performed_by_a_runner_that_is_connected_there(
+    here: Client, test_image: str
+) -> None:
+    stack = await new_stack(here, test_image)
+    seen = await run_task(here, stack.id, "echo hello from there")
+    assert seen.state == "FINISHED"
+    assert b"hello from there" in seen.output
+
+
+async def test_runners_of_every_replica_are_listed_by_each(here: Client, there: Client) -> None:
+    for client in (here, there):
+        [runner] = [runner async for runner in client.pools.list_runners()]
+        assert runner.state == types.RunnerState.RUNNER_STATE_READY
+        pool = await client.pools.get("public")
+        assert (pool.connected_runners, pool.free_capacity) == (1, 4)
+
+
+async def test_a_stop_asked_for_here_reaches_the_runner_there(here: Client, test_image: str) -> None:
+    stack = await new_stack(here, test_image, hooks=types.Hooks(before_init=[HOLD]))
+    run = await here.runs.create_task(stack.id, "true")
+    await reached(here, run.id, "INITIALIZING")
+    await here.runs.stop(run.id)
+    assert (await watch(here, run.id)).state == "STOPPED"
+
+
+async def test_a_watcher_here_sees_every_state_of_a_run_that_streams_there_as_it_comes(
+    here: Client, test_image: str, docker_client: docker.DockerClient
+) -> None:
+    stack = await new_stack(here, test_image)
+    run = await here.runs.create_task(stack.id, HOLD)
+    watching = asyncio.create_task(watch(here, run.id))
+    await reached(here, run.id, "PERFORMING")
+    release(docker_client, run.id)
+    seen = await asyncio.wait_for(watching, 20)
+    assert seen.state == "FINISHED"
+    assert "PERFORMING" in seen.states
+
+
+async def test_a_policy_changed_there_counts_here_at_once(
+    here: Client, there: Client, test_image: str
+) -> None:
+    stack = await new_stack(here, test_image)
+    body = 'package spacelift\n\ndeny contains "not today" if input.request.command == "date"\n'
+    policy = await there.policies.create("Not today", body, kind="task", labels=["autoattach:*"])
+    try:
+        with pytest.raises(errors.TaskDenied, match="not today"):
+            await here.runs.create_task(stack.id, "date")
+        await there.policies.update(policy.id, body=body.replace("not today", "nor tomorrow"))
+        with pytest.raises(errors.TaskDenied, match="nor tomorrow"):
+            await here.runs.create_task(stack.id, "date")
+    finally:
+        await there.policies.delete(policy.id)
+    await here.runs.create_task(stack.id, "date")
+
+
+async def test_a_key_revoked_there_opens_nothing_here(
+    here: Client, there: Client, replicas: Replicas
+) -> None:
+    made = await there.identity.create_key("Grace", admin=True)
+    async with replicas.houses[0].connect(made.credential) as grace:
+        await grace.identity.get_caller()
+        await there.identity.revoke_key(made.api_key.id)
+        await until_refused(grace)
+
+
+async def until_refused(client: Client) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await client.identity.get_caller()
+            except errors.Unauthenticated:
+                return
+            await asyncio.sleep(0.02)
