@@ -63,6 +63,11 @@ class Part:
         """SIGTERM, and waits; its exit code."""
         assert self.process is not None
         self.process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        assert self.process is not None
         return self.process.wait(timeout=START_S)
 
     def text(self) -> str:
