@@ -25,7 +25,8 @@ OPTIONS: Final = [
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 ]
 _SERVICES: Final = (
-    "AuditService", "IdentityService", "PolicyService", "PoolService", "RunService", "RunnerService", "StackService"
+    "AuditService",
+    "DecisionService", "IdentityService", "PolicyService", "PoolService", "RunService", "RunnerService", "StackService"
 )  # fmt: skip
 
 

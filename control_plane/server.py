@@ -35,10 +35,16 @@ from control_plane.keys import MasterKey, Sealer, checksum_key
 from control_plane.paging import PageTokens
 from control_plane.policies.approval import ApprovalJudge
 from control_plane.policies.attached import AttachmentIndex
+from control_plane.policies.attaching import Attachments
 from control_plane.policies.catalog import PolicyCatalog
+from control_plane.policies.decision_log import DecisionLog
+from control_plane.policies.decision_servicer import DecisionServicer
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.guard import PolicyGuard
+from control_plane.policies.revisions import Revisions
 from control_plane.policies.servicer import PolicyServicer
+from control_plane.policies.shadow_report import ShadowReports
+from control_plane.policies.tasks import TaskJudge
 from control_plane.pools.admission import Admission
 from control_plane.pools.connections import Connections
 from control_plane.pools.rules import Pools
@@ -71,6 +77,7 @@ from control_plane.stacks.git_url import GitRules
 from control_plane.stacks.locks import Locks
 from control_plane.stacks.pinning import SourcePins
 from control_plane.stacks.rules import Stacks
+from control_plane.stacks.secrets import StackSecrets
 from control_plane.stacks.servicer import StackServicer
 from control_plane.stacks.upload import Uploads
 from control_plane.storage import database, installation, shape, sqlite
@@ -79,6 +86,7 @@ from control_plane.storage.database import Database
 from control_plane.storage.output_files import OutputFiles
 from interlock.v1 import (
     audit_service_pb2_grpc,
+    decision_service_pb2_grpc,
     identity_service_pb2_grpc,
     policy_service_pb2_grpc,
     pool_service_pb2_grpc,
@@ -101,6 +109,7 @@ class _Servicers:
     """What the listener serves."""
 
     audit: AuditServicer
+    decisions: DecisionServicer
     identity: IdentityServicer
     policies: PolicyServicer
     pools: PoolServicer
@@ -143,9 +152,11 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     archives.open()
     kept = KeptPlans(db, archives, sealer)
     attached = AttachmentIndex(db)
-    guard = PolicyGuard(db, engine, attached)
+    secrets = StackSecrets(db, sealer)
+    guard = PolicyGuard(db, engine, attached, TaskJudge(engine, attached, secrets))
     access = Access(db, guard)
-    approvals = Approvals(db, ApprovalJudge(engine, attached), notices)
+    decisions = DecisionLog(db, guard, pages)
+    approvals = Approvals(db, ApprovalJudge(engine, attached, secrets), notices)
 
     def policies_changed() -> None:
         approvals.wake()
@@ -175,7 +186,15 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         identity=IdentityServicer(
             Keys(db, tokens=tokens, authenticator=authenticator, failures=failures, bus=bus), pages
         ),
-        policies=PolicyServicer(catalog, access, pages),
+        decisions=DecisionServicer(decisions),
+        policies=PolicyServicer(
+            catalog,
+            Attachments(db, access, on_change=policies_changed),
+            Revisions(db),
+            ShadowReports(db, decisions),
+            access,
+            pages,
+        ),
         pools=PoolServicer(Pools(db, connections, bus), runners, pages),
         runs=RunServicer(
             db,
@@ -374,6 +393,7 @@ def _engine(settings: Config, master: MasterKey) -> PolicyEngine:
 
 def _add_servicers(server: grpc.aio.Server, servicers: _Servicers) -> None:
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(servicers.audit, server)
+    decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(servicers.decisions, server)
     identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(servicers.identity, server)
     policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(servicers.policies, server)
     pool_service_pb2_grpc.add_PoolServiceServicer_to_server(servicers.pools, server)

@@ -8,6 +8,7 @@ from typing import Self
 from interlock import profiles
 from interlock.audit import Audit
 from interlock.channel import Tls, open_channel
+from interlock.decisions import Decisions
 from interlock.errors import Misconfigured
 from interlock.identity import Identity
 from interlock.policies import Policies
@@ -43,6 +44,7 @@ class Client:
         self.runs = Runs(transport, self._channel)
         self.stacks = Stacks(transport, self._channel)
         self.policies = Policies(transport, self._channel)
+        self.decisions = Decisions(transport, self._channel)
         self.identity = Identity(transport, self._channel)
         self.pools = Pools(transport, self._channel)
         self.audit = Audit(transport, self._channel)

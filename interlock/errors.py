@@ -107,6 +107,11 @@ class BadCredentials(Unauthenticated, reasons=["BAD_CREDENTIALS"]):
 class PermissionDenied(InterlockError, code=grpc.StatusCode.PERMISSION_DENIED):
     """The caller is known and may not do this."""
 
+    @property
+    def decision_id(self) -> str:
+        """The stored decision, where the refusal is one; else empty."""
+        return self.detail(errors_pb2.DecisionLink).decision_id
+
 
 class TaskDenied(PermissionDenied, reasons=["TASK_DENIED"]):
     """A task policy denies the command. The denial is on record as `decision_id`."""

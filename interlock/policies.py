@@ -1,15 +1,24 @@
 """`client.policies`: Rego and what it is attached to."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from interlock import enums
 from interlock.request_ids import new_request_id
+from interlock.times import timestamp
 from interlock.transport import Transport
 from interlock.v1 import policy_service_pb2 as pb
-from interlock.v1.policy_pb2 import Policy, PolicyKind
+from interlock.v1.policy_pb2 import (
+    AttachedPolicy,
+    Policy,
+    PolicyKind,
+    PolicyRevision,
+    PolicyStack,
+    ShadowReport,
+)
 from interlock.v1.policy_service_pb2_grpc import PolicyServiceStub
 
 
@@ -32,8 +41,8 @@ class Policies:
         file_name: str = "",
         request_id: str | None = None,
     ) -> Policy:
-        """`kind` is "task" or "access". A label `autoattach:LABEL` attaches it to every stack with LABEL,
-        `autoattach:*` to all.
+        """`kind` is "task", "access", "approval" or "login". A label `autoattach:LABEL` attaches it to
+        every stack with LABEL, `autoattach:*` to all.
 
         Raises PolicyRefused, whose `findings` name file (your `file_name`), line and column.
         """
@@ -92,11 +101,54 @@ class Policies:
         request = pb.DeletePolicyRequest(policy_id=policy_id, etag=etag)
         await self._transport.call(self._stub.DeletePolicy, request)
 
-    async def attach(self, policy_id: str, stack_id: str) -> Policy:
-        request = pb.AttachPolicyRequest(policy_id=policy_id, stack_id=stack_id)
+    async def attach(self, policy_id: str, stack_id: str, *, shadow: bool = False) -> Policy:
+        """With `shadow`, it is evaluated and recorded with every decision and never counts. Attaching again is
+        harmless, and changes just that."""
+        request = pb.AttachPolicyRequest(policy_id=policy_id, stack_id=stack_id, shadow=shadow)
         return await self._transport.call(self._stub.AttachPolicy, request)
 
     async def detach(self, policy_id: str, stack_id: str) -> Policy:
         """Raises NotFound where it is not attached by hand."""
         request = pb.DetachPolicyRequest(policy_id=policy_id, stack_id=stack_id)
         return await self._transport.call(self._stub.DetachPolicy, request)
+
+    async def attached(self, stack_id: str) -> Sequence[AttachedPolicy]:
+        """Which policies apply to a stack, by id, and why."""
+        request = pb.ListAttachedPoliciesRequest(stack_id=stack_id)
+        return (await self._transport.call(self._stub.ListAttachedPolicies, request)).policies
+
+    def stacks(self, policy_id: str, *, limit: int | None = None) -> AsyncIterator[PolicyStack]:
+        """Which stacks a policy applies to, by id, and why: those that the caller may read."""
+        request = pb.ListPolicyStacksRequest(policy_id=policy_id)
+        return self._transport.pages(
+            self._stub.ListPolicyStacks, request, lambda page: page.stacks, limit=limit
+        )
+
+    def history(self, policy_id: str, *, limit: int | None = None) -> AsyncIterator[PolicyRevision]:
+        """Every revision, newest first, each with its difference from the one before; of a deleted policy, too."""
+        request = pb.ListPolicyRevisionsRequest(policy_id=policy_id)
+        return self._transport.pages(
+            self._stub.ListPolicyRevisions, request, lambda page: page.revisions, limit=limit
+        )
+
+    async def revision(self, policy_id: str, revision: int) -> PolicyRevision:
+        """One revision, as decisions name it; of a deleted policy, too."""
+        request = pb.GetPolicyRevisionRequest(policy_id=policy_id, revision=revision)
+        return await self._transport.call(self._stub.GetPolicyRevision, request)
+
+    async def rollback(
+        self, policy_id: str, revision: int, *, etag: str = "", request_id: str | None = None
+    ) -> Policy:
+        """Makes a new revision that has all that an earlier one had.
+
+        Raises NotFound where the policy has no such revision, StaleEtag, PolicyRefused.
+        """
+        request = pb.RollbackPolicyRequest(
+            policy_id=policy_id, revision=revision, etag=etag, request_id=request_id or new_request_id()
+        )
+        return await self._transport.call(self._stub.RollbackPolicy, request)
+
+    async def shadow_report(self, policy_id: str, *, since: datetime | None = None) -> ShadowReport:
+        """What would have changed, had a policy in shadow mode counted."""
+        request = pb.GetShadowReportRequest(policy_id=policy_id, since=timestamp(since))
+        return await self._transport.call(self._stub.GetShadowReport, request)

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from types import TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
-from interlock import audit, client, identity, policies, pools, runs, stacks
+from interlock import audit, client, decisions, identity, policies, pools, runs, stacks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,6 +126,17 @@ class Policies(Face):
     delete = Blocking(policies.Policies.delete)
     attach = Blocking(policies.Policies.attach)
     detach = Blocking(policies.Policies.detach)
+    attached = Blocking(policies.Policies.attached)
+    stacks = Iterating(policies.Policies.stacks)
+    history = Iterating(policies.Policies.history)
+    revision = Blocking(policies.Policies.revision)
+    rollback = Blocking(policies.Policies.rollback)
+    shadow_report = Blocking(policies.Policies.shadow_report)
+
+
+class Decisions(Face):
+    get = Blocking(decisions.Decisions.get)
+    list = Iterating(decisions.Decisions.list)
 
 
 class Identity(Face):
@@ -161,6 +172,7 @@ class Client:
         self.runs = Runs(inner.runs)
         self.stacks = Stacks(inner.stacks)
         self.policies = Policies(inner.policies)
+        self.decisions = Decisions(inner.decisions)
         self.identity = Identity(inner.identity)
         self.pools = Pools(inner.pools)
         self.audit = Audit(inner.audit)

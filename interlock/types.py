@@ -3,9 +3,20 @@
 from interlock.v1.audit_pb2 import AuditEvent, AuditHead
 from interlock.v1.audit_service_pb2 import VerifyLogResponse
 from interlock.v1.caller_pb2 import Caller
+from interlock.v1.decision_pb2 import Decision, PolicyPrint, PolicyVerdict
 from interlock.v1.errors_pb2 import PolicyFinding
 from interlock.v1.identity_pb2 import ApiKey
-from interlock.v1.policy_pb2 import Policy, PolicyKind, RegoVersion
+from interlock.v1.policy_pb2 import (
+    AttachedPolicy,
+    AttachmentReason,
+    Policy,
+    PolicyKind,
+    PolicyRevision,
+    PolicyStack,
+    RegoVersion,
+    ShadowCount,
+    ShadowReport,
+)
 from interlock.v1.pool_pb2 import ContainerOptions, Pool, PoolToken, Runner, RunnerState
 from interlock.v1.run_pb2 import (
     Commit,
@@ -38,11 +49,14 @@ from interlock.v1.stack_pb2 import (
 __all__ = [
     "ApiKey",
     "ArchiveSource",
+    "AttachedPolicy",
+    "AttachmentReason",
     "AuditEvent",
     "AuditHead",
     "Caller",
     "Commit",
     "ContainerOptions",
+    "Decision",
     "Environment",
     "EnvironmentVariable",
     "GitCredential",
@@ -53,6 +67,10 @@ __all__ = [
     "Policy",
     "PolicyFinding",
     "PolicyKind",
+    "PolicyPrint",
+    "PolicyRevision",
+    "PolicyStack",
+    "PolicyVerdict",
     "Pool",
     "PoolToken",
     "PullPolicy",
@@ -65,6 +83,8 @@ __all__ = [
     "RunType",
     "Runner",
     "RunnerState",
+    "ShadowCount",
+    "ShadowReport",
     "Source",
     "Stack",
     "StackLock",

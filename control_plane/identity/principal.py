@@ -21,6 +21,8 @@ class Principal:
     machine: bool = False
     # The peer's address as the server saw it; "" for SYSTEM and unix sockets.
     remote_ip: str = ""
+    # The address from which its access token was asked for; "" where that is not known.
+    creator_ip: str = ""
 
     def to_caller(self) -> caller_pb2.Caller:
         return caller_pb2.Caller(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from control_plane.policies import combine, inputs
+from control_plane.policies import combine, inputs, shadow
 from control_plane.policies.attached import AttachedPolicies, AttachmentIndex
 from control_plane.policies.combine import Approval, Evaluation, PolicyRef
 from control_plane.policies.decisions import asked_of, said_by
@@ -15,7 +15,9 @@ from control_plane.policies.errors import EvaluationFailed, PoliciesChanged
 from control_plane.policies.evaluate import Question
 from control_plane.policies.inputs import Document, ReviewInfo, RunInfo
 from control_plane.policies.records import DecisionRecord
+from control_plane.policies.shadow import ShadowAsk
 from control_plane.policies.stack_input import to_stack_info
+from control_plane.stacks.secrets import StackSecrets
 from control_plane.stacks.snapshot import StackSnapshot
 from policies.workbench.kinds import Kind
 
@@ -36,9 +38,10 @@ class ApprovalVerdict:
 class ApprovalJudge:
     """The one place where approval policies are asked."""
 
-    def __init__(self, engine: PolicyEngine, attached: AttachmentIndex) -> None:
+    def __init__(self, engine: PolicyEngine, attached: AttachmentIndex, secrets: StackSecrets) -> None:
         self._engine = engine
         self._attached = attached
+        self._secrets = secrets
 
     async def policies_of(self, stack: StackSnapshot) -> tuple[list[PolicyRef], int]:
         """The approval policies that apply to a stack now, and the version of all policies."""
@@ -62,21 +65,47 @@ class ApprovalJudge:
         document = inputs.approval_input(run, to_stack_info(stack), current, older)
         for _ in range(_ATTEMPTS):
             index = await self._attached.current()
-            refs = _refs(index, stack)
-            started = time.perf_counter_ns()
-            said: list[Evaluation] = []
             try:
-                [said] = await self._engine.ask([Question(Kind.APPROVAL, document, refs)])
-                outcome = combine.approval(said)
-                reason = _reason(outcome, said)
-                failure = ""
+                verdict = await self._judge(stack, document, index, caller_login)
             except PoliciesChanged:
                 continue
-            except EvaluationFailed as error:
-                outcome, reason, failure = Approval.UNDECIDED, str(error), error.cause
-            record = _record(stack, caller_login, document, outcome, reason, said, refs, failure, started)
-            return ApprovalVerdict(outcome, reason, refs, index.version, record)
+            secrets = await self._secrets.checksums(stack.id)
+            return replace(verdict, record=verdict.record.sanitized(secrets))
         raise PoliciesChanged(stack.id)
+
+    async def _judge(
+        self, stack: StackSnapshot, document: Document, index: AttachedPolicies, caller_login: str
+    ) -> ApprovalVerdict:
+        started = time.perf_counter_ns()
+        refs = _refs(index, stack)
+        in_shadow = index.refs(stack.id, stack.labels, Kind.APPROVAL, shadow=True)
+        shadows = ShadowAsk(self._engine, shadow.questions(Kind.APPROVAL, document, in_shadow))
+        said: list[Evaluation] = []
+        failure = ""
+        try:
+            [said] = await self._engine.ask([Question(Kind.APPROVAL, document, refs)])
+            outcome = combine.approval(said)
+            reason = _reason(outcome, said)
+        except EvaluationFailed as error:
+            outcome, reason, failure = Approval.UNDECIDED, str(error), error.cause
+        except BaseException:
+            shadows.drop()
+            raise
+        took_us = (time.perf_counter_ns() - started) // 1000
+        result = {"outcome": outcome.value, "reason": reason}
+        record = DecisionRecord(
+            kind=Kind.APPROVAL.value,
+            stack_id=stack.id,
+            caller_login=caller_login,
+            is_allowed=outcome is Approval.APPROVED,
+            document=document,
+            policies=asked_of(Kind.APPROVAL, refs) if failure else said_by(Kind.APPROVAL, said),
+            result={**result, "failure": failure} if failure else result,
+            took_us=took_us,
+            is_sample=any(each.is_sample for each in said),
+            shadow=await shadows.said(None if failure else {Kind.APPROVAL: said}),
+        )
+        return ApprovalVerdict(outcome, reason, refs, index.version, record)
 
 
 def _refs(index: AttachedPolicies, stack: StackSnapshot) -> list[PolicyRef]:
@@ -97,27 +126,3 @@ def _names(policies: Sequence[PolicyRef]) -> str:
     """As in `policy two eyes (revision 3)`."""
     named = ", ".join(f"{policy.name} (revision {policy.revision})" for policy in policies)
     return f"{'policy' if len(policies) == 1 else 'policies'} {named}"
-
-
-def _record(
-    stack: StackSnapshot,
-    caller_login: str,
-    document: Document,
-    outcome: Approval,
-    reason: str,
-    said: Sequence[Evaluation],
-    refs: Sequence[PolicyRef],
-    failure: str,
-    started_ns: int,
-) -> DecisionRecord:
-    result = {"outcome": outcome.value, "reason": reason}
-    return DecisionRecord(
-        kind=Kind.APPROVAL.value,
-        stack_id=stack.id,
-        caller_login=caller_login,
-        is_allowed=outcome is Approval.APPROVED,
-        document=document,
-        policies=asked_of(Kind.APPROVAL, refs) if failure else said_by(Kind.APPROVAL, said),
-        result={**result, "failure": failure} if failure else result,
-        took_us=(time.perf_counter_ns() - started_ns) // 1000,
-    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -14,11 +16,37 @@ from control_plane.storage.tables import policies, policy_attachments
 from policies.workbench.kinds import Kind
 
 AUTOATTACH = "autoattach:"
+# As `autoattach:`, in shadow mode: evaluated and recorded, and never counted.
+AUTOATTACH_SHADOW = "autoattach-shadow:"
+EVERYWHERE = "*"
 
 _POLICIES = sa.select(
     policies.c.id, policies.c.name, policies.c.kind, policies.c.revision, policies.c.labels
 ).order_by(policies.c.id)
-_ATTACHMENTS = sa.select(policy_attachments.c.policy_id, policy_attachments.c.stack_id)
+_ATTACHMENTS = sa.select(
+    policy_attachments.c.policy_id,
+    policy_attachments.c.stack_id,
+    policy_attachments.c.shadow,
+    policy_attachments.c.attached_at,
+)
+
+
+@dataclass(frozen=True, order=True)
+class Reason:
+    """Why a policy applies: by hand since a time (Unix microseconds), else by a label of the policy."""
+
+    label: str = ""
+    attached_at: int = 0
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A policy that applies to a stack. In `shadow` mode it never counts; where it is attached both ways, it does."""
+
+    policy: PolicyRef
+    kind: Kind
+    shadow: bool
+    reasons: tuple[Reason, ...]
 
 
 class AttachedPolicies:
@@ -28,34 +56,57 @@ class AttachedPolicies:
         self,
         version: int,
         rows: Iterable[tuple[str, str, str, int, Collection[str]]],
-        attachments: Iterable[tuple[str, str]],
+        attachments: Iterable[tuple[str, str, bool, int]],
     ) -> None:
         self.version = version
         self._refs: dict[str, tuple[Kind, PolicyRef]] = {}
-        self._by_label: defaultdict[str, set[str]] = defaultdict(set)
-        self._by_stack: defaultdict[str, set[str]] = defaultdict(set)
+        # By label and by stack: policy, whether in shadow mode, and why.
+        self._by_label: defaultdict[str, list[tuple[str, bool, Reason]]] = defaultdict(list)
+        self._by_stack: defaultdict[str, list[tuple[str, bool, Reason]]] = defaultdict(list)
         for policy_id, name, kind, revision, labels in rows:
             self._refs[policy_id] = (Kind(kind), PolicyRef(policy_id, name, revision))
             for label in labels:
-                if label.startswith(AUTOATTACH):
-                    self._by_label[label.removeprefix(AUTOATTACH)].add(policy_id)
-        for policy_id, stack_id in attachments:
-            self._by_stack[stack_id].add(policy_id)
+                for prefix, shadow in ((AUTOATTACH, False), (AUTOATTACH_SHADOW, True)):
+                    if label.startswith(prefix):
+                        entry = (policy_id, shadow, Reason(label=label))
+                        self._by_label[label.removeprefix(prefix)].append(entry)
+        for policy_id, stack_id, shadow, attached_at in attachments:
+            self._by_stack[stack_id].append((policy_id, shadow, Reason(attached_at=attached_at)))
 
-    def ids(self, stack_id: str, labels: Iterable[str]) -> list[str]:
-        """Of all policies that apply to a stack with these labels, sorted."""
-        found = set(self._by_stack.get(stack_id, ()))
-        for label in ("*", *labels):
-            found |= self._by_label.get(label, set())
-        return sorted(found)
-
-    def refs(self, stack_id: str, labels: Iterable[str], kind: Kind) -> list[PolicyRef]:
-        """Those of one kind, by id."""
+    def applied(self, stack_id: str, labels: Iterable[str]) -> list[Applied]:
+        """Every policy that applies to a stack with these labels, by id, with why. Login policies are global."""
+        found: defaultdict[str, list[tuple[bool, Reason]]] = defaultdict(list)
+        by_label = (self._by_label.get(label, ()) for label in (EVERYWHERE, *labels))
+        for policy_id, shadow, reason in itertools.chain(self._by_stack.get(stack_id, ()), *by_label):
+            found[policy_id].append((shadow, reason))
         return [
-            ref
-            for policy_kind, ref in (self._refs[policy_id] for policy_id in self.ids(stack_id, labels))
-            if policy_kind is kind
+            self._applied(policy_id, ways)
+            for policy_id, ways in sorted(found.items())
+            if self._refs[policy_id][0] is not Kind.LOGIN
         ]
+
+    def refs(
+        self, stack_id: str, labels: Iterable[str], kind: Kind, *, shadow: bool = False
+    ) -> list[PolicyRef]:
+        """Those of one kind that count, by id; with `shadow` those that only would."""
+        return [
+            each.policy
+            for each in self.applied(stack_id, labels)
+            if each.kind is kind and each.shadow is shadow
+        ]
+
+    def login(self, *, shadow: bool = False) -> list[PolicyRef]:
+        """Every login policy that counts; with `shadow` those labelled to be in shadow mode everywhere."""
+        shadows = {policy_id for policy_id, is_shadow, _ in self._by_label.get(EVERYWHERE, ()) if is_shadow}
+        return [
+            ref for kind, ref in self._refs.values() if kind is Kind.LOGIN and (ref.id in shadows) is shadow
+        ]
+
+    def _applied(self, policy_id: str, ways: Sequence[tuple[bool, Reason]]) -> Applied:
+        kind, ref = self._refs[policy_id]
+        counts = any(not shadow for shadow, _ in ways)
+        reasons = sorted(reason for shadow, reason in ways if shadow is not counts)
+        return Applied(ref, kind, not counts, tuple(reasons))
 
 
 class AttachmentIndex:
@@ -82,5 +133,7 @@ def load(connection: sa.Connection) -> AttachedPolicies:
     """Policies, attachments and their version, as of this transaction."""
     version = records.policies_version(connection)
     rows = [(row.id, row.name, row.kind, row.revision, row.labels) for row in connection.execute(_POLICIES)]
-    attachments = [(row.policy_id, row.stack_id) for row in connection.execute(_ATTACHMENTS)]
+    attachments = [
+        (row.policy_id, row.stack_id, row.shadow, row.attached_at) for row in connection.execute(_ATTACHMENTS)
+    ]
     return AttachedPolicies(version, rows, attachments)

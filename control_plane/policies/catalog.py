@@ -1,10 +1,10 @@
-"""The policies of this installation: made, changed, attached. A change is checked, committed, then loaded into OPA;
-when the call returns, every decision that begins afterwards uses it."""
+"""The policies of this installation: made, changed, rolled back, deleted. A change is checked, committed, then loaded
+into OPA; when the call returns, every decision that begins afterwards uses it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,10 +13,11 @@ import structlog
 from control_plane import clock, errors, ids
 from control_plane.audit import events
 from control_plane.identity.principal import Principal
-from control_plane.policies import attached, records, store
+from control_plane.policies import attached, records, revisions, store
 from control_plane.policies.engine import LoadedPolicy, PolicyEngine
 from control_plane.policies.errors import OpaUnavailable
 from control_plane.policies.messages import dialect_of, kind_of, to_policy
+from control_plane.policies.revisions import Content
 from control_plane.storage import requests
 from control_plane.storage.database import Database
 from interlock.v1 import policy_pb2
@@ -24,14 +25,18 @@ from interlock.v1 import policy_service_pb2 as rpc
 from policies.workbench.compiler import CompiledPolicy
 from policies.workbench.kinds import Kind
 
-CHANGEABLE = frozenset({"name", "description", "body", "labels"})
+CHANGEABLE = ("name", "description", "body", "labels")
 _DEFAULT_FILE = "policy.rego"
+_ROLLBACK = "RollbackPolicy"
 
 log = structlog.get_logger(__name__)
 
 
 class PolicyCatalog:
-    """Changes need an admin. This process makes one at a time, so that OPA gets them in the order of their commits."""
+    """Changes need an admin. This process makes one at a time, so that OPA gets them in the order of their commits.
+
+    `on_change` is called after each change, when decisions use it.
+    """
 
     def __init__(
         self, db: Database, engine: PolicyEngine, *, on_change: Callable[[], None] = lambda: None
@@ -91,8 +96,6 @@ class PolicyCatalog:
             raise errors.InvalidField(
                 "policy.id", f"cannot be made from the name {wanted.name!r}; choose one"
             )
-        if kind_of(wanted.kind) is Kind.LOGIN:
-            raise errors.InvalidField("policy.kind", "login policies are not asked yet")
         compiled = await self._check(kind_of(wanted.kind), wanted.body, request.file_name)
 
         def unit(tx: sa.Connection) -> sa.Row[Any]:
@@ -109,12 +112,7 @@ class PolicyCatalog:
             requests.remember(tx, principal.id, "CreatePolicy", request.request_id, request, policy_id)
             return _found(tx, policy_id)
 
-        async with self._one_change:
-            await self._engine.ensure_available()
-            row = await self._db.write(unit)
-            await _brought(row.id, self._engine.put(LoadedPolicy(row.id, row.revision, row.module)))
-        self._on_change()
-        return await self._message(row)
+        return await self._changed(unit)
 
     async def update(self, principal: Principal, request: rpc.UpdatePolicyRequest) -> policy_pb2.Policy:
         """
@@ -122,7 +120,7 @@ class PolicyCatalog:
             PolicyRefused, NotFound, StaleEtag, OpaUnavailable: nothing was changed.
         """
         principal.require_admin("change policies")
-        wanted, paths = request.policy, list(request.update_mask.paths)
+        wanted, paths = request.policy, sorted(set(request.update_mask.paths))
         _check_mask(paths)
         if "name" in paths:
             _require_name(wanted)
@@ -132,28 +130,59 @@ class PolicyCatalog:
             compiled = await self._check(Kind(before.kind), wanted.body, request.file_name)
 
         def unit(tx: sa.Connection) -> sa.Row[Any]:
-            row = _held(tx, wanted.id, wanted.etag)
-            _change(tx, principal, row, wanted, paths, compiled)
+            row = held(tx, wanted.id, wanted.etag)
+            content = revisions.content_of(row).changed_to(revisions.content_of(wanted), paths)
+            revision = _change(tx, principal, row, content, compiled, f"changed {', '.join(paths)}")
             events.record(
-                tx, principal, "policy.updated", "policy", row.id, details={"fields": sorted(set(paths))}
-            )
+                tx, principal, "policy.updated", "policy", row.id, details={"fields": paths, "revision": revision}
+            )  # fmt: skip
             return _found(tx, row.id)
 
-        async with self._one_change:
-            if compiled is not None:
-                await self._engine.ensure_available()
-            row = await self._db.write(unit)
-            if compiled is not None:
-                await _brought(row.id, self._engine.put(LoadedPolicy(row.id, row.revision, row.module)))
-        self._on_change()
-        return await self._message(row)
+        return await self._changed(unit)
+
+    async def rollback(self, principal: Principal, request: rpc.RollbackPolicyRequest) -> policy_pb2.Policy:
+        """A new revision with all that an earlier one had.
+
+        Raises:
+            NotFound: there is no such revision of it.
+            InvalidField: it was another policy's of the same id.
+            PolicyRefused, StaleEtag, OpaUnavailable: nothing was changed.
+        """
+        principal.require_admin("roll policies back")
+        earlier, before = await self._db.read(
+            lambda tx: (
+                revisions.find(tx, request.policy_id, request.revision), _found(tx, request.policy_id)
+            )
+        )  # fmt: skip
+        if earlier.created_at < before.created_at:
+            raise errors.InvalidField(
+                "revision",
+                f"{request.revision} was of another policy {request.policy_id!r}, which was deleted; "
+                f"create a policy from its text instead",
+            )
+        compiled = await self._check(Kind(before.kind), earlier.body, "")
+
+        def unit(tx: sa.Connection) -> sa.Row[Any]:
+            if requests.find(tx, principal.id, _ROLLBACK, request.request_id, request) is not None:
+                return _found(tx, request.policy_id)
+            row = held(tx, request.policy_id, request.etag)
+            done = f"rolled back to revision {request.revision}"
+            revision = _change(tx, principal, row, revisions.content_of(earlier), compiled, done)
+            events.record(
+                tx, principal, "policy.rolled_back", "policy", row.id,
+                details={"to": request.revision, "revision": revision},
+            )  # fmt: skip
+            requests.remember(tx, principal.id, _ROLLBACK, request.request_id, request, row.id)
+            return _found(tx, row.id)
+
+        return await self._changed(unit)
 
     async def delete(self, principal: Principal, policy_id: str, etag: str) -> None:
         """Raises NotFound or StaleEtag."""
         principal.require_admin("delete policies")
 
         def unit(tx: sa.Connection) -> None:
-            _held(tx, policy_id, etag)
+            held(tx, policy_id, etag)
             store.delete(tx, policy_id)
             records.bump_policies_version(tx)
             events.record(tx, principal, "policy.deleted", "policy", policy_id)
@@ -163,53 +192,33 @@ class PolicyCatalog:
             await _brought(policy_id, self._engine.remove(policy_id))
         self._on_change()
 
-    async def attach(self, principal: Principal, policy_id: str, stack_id: str) -> policy_pb2.Policy:
-        """Raises NotFound for the policy or the stack."""
-        principal.require_admin("attach policies")
-
-        def unit(tx: sa.Connection) -> sa.Row[Any]:
-            row = _held(tx, policy_id, "")
-            if not store.stack_exists(tx, stack_id):
-                raise errors.NotFound("stack", stack_id)
-            if stack_id not in store.attached_stacks(tx, policy_id):
-                store.attach(tx, policy_id, stack_id, clock.now_us())
-                _attachment_changed(tx, principal, "policy.attached", policy_id, stack_id)
-            return row
-
-        row = await self._db.write(unit)
-        self._on_change()
-        return await self._message(row)
-
-    async def detach(self, principal: Principal, policy_id: str, stack_id: str) -> policy_pb2.Policy:
-        """Raises NotFound where it is not attached by hand."""
-        principal.require_admin("detach policies")
-
-        def unit(tx: sa.Connection) -> sa.Row[Any]:
-            row = _held(tx, policy_id, "")
-            if not store.detach(tx, policy_id, stack_id):
-                raise errors.NotFound("attachment", f"{policy_id}/{stack_id}")
-            _attachment_changed(tx, principal, "policy.detached", policy_id, stack_id)
-            return row
-
-        row = await self._db.write(unit)
-        self._on_change()
-        return await self._message(row)
-
     async def get(self, policy_id: str) -> policy_pb2.Policy:
         return await self._message(await self._db.read(lambda tx: _found(tx, policy_id)))
 
     async def list(
-        self, request: rpc.ListPoliciesRequest, after_id: str, at_most: int, labels: Collection[str] | None
+        self, request: rpc.ListPoliciesRequest, after_id: str, at_most: int, labels: Sequence[str] | None
     ) -> list[policy_pb2.Policy]:
         """By id, without bodies. `labels` are those of the stack that the request names."""
 
         def unit(tx: sa.Connection) -> list[policy_pb2.Policy]:
-            among = None if labels is None else attached.load(tx).ids(request.stack_id, labels)
+            among = None
+            if labels is not None:
+                applied = attached.load(tx).applied(request.stack_id, labels)
+                among = [each.policy.id for each in applied]
             kind = kind_of(request.kind).value if request.kind else ""
             rows = store.page(tx, after_id, at_most, kind=kind, among=among)
             return [to_policy(row, store.attached_stacks(tx, row.id), with_body=False) for row in rows]
 
         return await self._db.read(unit)
+
+    async def _changed(self, unit: Callable[[sa.Connection], sa.Row[Any]]) -> policy_pb2.Policy:
+        """Commits a change that gives a policy its next revision, and brings it to OPA."""
+        async with self._one_change:
+            await self._engine.ensure_available()
+            row = await self._db.write(unit)
+            await _brought(row.id, self._engine.put(LoadedPolicy(row.id, row.revision, row.module)))
+        self._on_change()
+        return await self._message(row)
 
     async def _check(self, kind: Kind, text: str, file_name: str) -> CompiledPolicy:
         return await self._engine.check(kind, text, file_name or _DEFAULT_FILE)
@@ -217,6 +226,16 @@ class PolicyCatalog:
     async def _message(self, row: sa.Row[Any]) -> policy_pb2.Policy:
         stacks = await self._db.read(lambda tx: store.attached_stacks(tx, row.id))
         return to_policy(row, stacks)
+
+
+def held(tx: sa.Connection, policy_id: str, etag: str) -> sa.Row[Any]:
+    """The policy, to be changed in this transaction. Raises NotFound or StaleEtag."""
+    row = store.find_to_change(tx, policy_id)
+    if row is None:
+        raise errors.NotFound("policy", policy_id)
+    if etag and etag != str(row.version):
+        raise errors.StaleEtag("policy", policy_id)
+    return row
 
 
 async def _brought(policy_id: str, change: Awaitable[None]) -> None:
@@ -235,54 +254,43 @@ def _found(tx: sa.Connection, policy_id: str) -> sa.Row[Any]:
     return row
 
 
-def _held(tx: sa.Connection, policy_id: str, etag: str) -> sa.Row[Any]:
-    row = store.find_to_change(tx, policy_id)
-    if row is None:
-        raise errors.NotFound("policy", policy_id)
-    if etag and etag != str(row.version):
-        raise errors.StaleEtag("policy", policy_id)
-    return row
-
-
 def _require_name(policy: policy_pb2.Policy) -> None:
     if not policy.name:
         raise errors.InvalidField("policy.name", "is needed")
 
 
 def _check_mask(paths: Sequence[str]) -> None:
-    if unknown := sorted(set(paths) - CHANGEABLE):
+    choices = ", ".join(sorted(CHANGEABLE))
+    if unknown := sorted(set(paths) - set(CHANGEABLE)):
         raise errors.InvalidField(
-            "update_mask",
-            f"{', '.join(unknown)} cannot be changed; choose of {', '.join(sorted(CHANGEABLE))}",
+            "update_mask", f"{', '.join(unknown)} cannot be changed; choose of {choices}"
         )
     if not paths:
-        raise errors.InvalidField("update_mask", f"names nothing; choose of {', '.join(sorted(CHANGEABLE))}")
+        raise errors.InvalidField("update_mask", f"names nothing; choose of {choices}")
 
 
 def _insert(
     tx: sa.Connection, author: Principal, policy_id: str, wanted: policy_pb2.Policy, compiled: CompiledPolicy
 ) -> None:
     now = clock.now_us()
+    content = revisions.content_of(wanted)
     # A policy that was deleted and made anew goes on counting: decisions name revisions.
-    revision = store.last_revision(tx, policy_id) + 1
+    revision = revisions.last(tx, policy_id) + 1
     store.insert(
         tx,
         {
             "id": policy_id,
-            "name": wanted.name,
-            "description": wanted.description,
+            **vars(content),
             "kind": compiled.kind.value,
-            "body": wanted.body,
             "module": compiled.module,
             "rego_version": dialect_of(compiled.rego_version),
-            "labels": list(wanted.labels),
             "revision": revision,
             "version": revision,
             "created_at": now,
             "updated_at": now,
         },
     )
-    _record_revision(tx, author, policy_id, revision, wanted.body)
+    revisions.insert(tx, policy_id, revision, content, author=author, change="created", created_at=now)
     records.bump_policies_version(tx)
 
 
@@ -290,40 +298,16 @@ def _change(
     tx: sa.Connection,
     author: Principal,
     row: sa.Row[Any],
-    wanted: policy_pb2.Policy,
-    paths: Collection[str],
+    content: Content,
     compiled: CompiledPolicy | None,
-) -> None:
-    columns: dict[str, object] = {"updated_at": clock.now_us()}
-    columns |= {path: getattr(wanted, path) for path in paths if path in ("name", "description")}
-    if "labels" in paths:
-        columns["labels"] = list(wanted.labels)
+    done: str,
+) -> int:
+    """Returns the new revision."""
+    now, revision = clock.now_us(), row.revision + 1
+    columns: dict[str, object] = {**vars(content), "revision": revision, "updated_at": now}
     if compiled is not None:
-        revision = row.revision + 1
-        columns |= {
-            "body": wanted.body,
-            "module": compiled.module,
-            "rego_version": dialect_of(compiled.rego_version),
-            "revision": revision,
-        }
-        _record_revision(tx, author, row.id, revision, wanted.body)
+        columns |= {"module": compiled.module, "rego_version": dialect_of(compiled.rego_version)}
+    revisions.insert(tx, row.id, revision, content, author=author, change=done, created_at=now)
     store.change(tx, row.id, **columns)
     records.bump_policies_version(tx)
-
-
-def _record_revision(tx: sa.Connection, author: Principal, policy_id: str, revision: int, body: str) -> None:
-    store.insert_revision(
-        tx,
-        policy_id,
-        revision,
-        body=body,
-        author=author.to_caller().SerializeToString(deterministic=True),
-        created_at=clock.now_us(),
-    )
-
-
-def _attachment_changed(
-    tx: sa.Connection, principal: Principal, action: str, policy_id: str, stack_id: str
-) -> None:
-    records.bump_policies_version(tx)
-    events.record(tx, principal, action, "policy", policy_id, stack_id=stack_id)
+    return int(revision)

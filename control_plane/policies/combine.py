@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from control_plane.policies.errors import EvaluationFailed
-from policies.workbench.kinds import SAMPLE_RULE, TEAM_RULE
+from policies.workbench.kinds import SAMPLE_RULE, TEAM_RULE, Kind
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,24 @@ def login(evaluations: Sequence[Evaluation]) -> Grant:
         return Grant(is_allowed=False)
     is_admin = "admin" in said and "deny_admin" not in said
     return Grant(is_allowed=is_admin or "allow" in said, admin=is_admin, teams=teams)
+
+
+def outcome(kind: Kind, evaluations: Sequence[Evaluation]) -> str:
+    """In one word, what policies of this kind say together.
+
+    Raises:
+        EvaluationFailed: as that kind's own combination.
+    """
+    match kind:
+        case Kind.TASK:
+            return "denied" if denials(evaluations) else "allowed"
+        case Kind.ACCESS:
+            return access_level(evaluations).name.lower()
+        case Kind.APPROVAL:
+            return approval(evaluations).value
+        case Kind.LOGIN:
+            grant = login(evaluations)
+            return ("admin" if grant.admin else "allowed") if grant.is_allowed else "denied"
 
 
 def _teams(evaluations: Sequence[Evaluation]) -> tuple[str, ...] | None:

@@ -84,9 +84,15 @@ class OpaUnavailable(Unavailable):
 
     reason = ErrorReason.ERROR_REASON_POLICY_ENGINE_UNAVAILABLE
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, *, decision_id: str = "") -> None:
         self.cause = cause
         super().__init__(f"the policy engine does not answer, so the answer is no: {cause}")
+        if decision_id:
+            self.details = (*self.details, errors_pb2.DecisionLink(decision_id=decision_id))
+
+    def recorded_as(self, decision_id: str) -> OpaUnavailable:
+        """The same failure, with the decision under which it was stored."""
+        return OpaUnavailable(self.cause, decision_id=decision_id)
 
 
 class PoliciesChanged(DomainError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,8 +33,37 @@ class DecisionRecord:
     policies: list[dict[str, Any]]
     result: Mapping[str, Any]
     took_us: int
+    is_sample: bool = False
+    # What policies in shadow mode said; see `shadow`.
+    shadow: list[dict[str, Any]] = field(default_factory=list)
+    # [{"id", "line", "text"}]
+    prints: list[dict[str, Any]] = field(default_factory=list)
     id: DecisionId = field(default_factory=lambda: DecisionId(ids.new_id("dec")))
     decided_at: int = field(default_factory=clock.now_us)
+
+    def sanitized(self, checksums: Mapping[str, str]) -> DecisionRecord:
+        """Without these secrets: each is replaced by its checksum, which is what `sanitized` gives for it."""
+        if not checksums:
+            return self
+        longest_first = sorted(checksums, key=len, reverse=True)
+
+        def clean(node: Any) -> Any:
+            if isinstance(node, str):
+                for secret in longest_first:
+                    node = node.replace(secret, checksums[secret])
+                return node
+            if isinstance(node, Mapping):
+                return {key: clean(value) for key, value in node.items()}
+            return [clean(each) for each in node] if isinstance(node, list | tuple) else node
+
+        return replace(
+            self,
+            document=clean(self.document),
+            policies=clean(self.policies),
+            result=clean(self.result),
+            shadow=clean(self.shadow),
+            prints=clean(self.prints),
+        )
 
 
 @dataclass(frozen=True)
@@ -59,10 +88,13 @@ def insert(connection: sa.Connection, record: DecisionRecord, *, run_id: str = "
             "caller_login": record.caller_login,
             "allowed": record.is_allowed,
             "input": json.dumps(record.document, ensure_ascii=False),
-            "policies": json.dumps(record.policies),
+            "policies": json.dumps(record.policies, ensure_ascii=False),
             "result": json.dumps(record.result, ensure_ascii=False),
             "took_us": record.took_us,
             "decided_at": record.decided_at,
+            "sample": record.is_sample,
+            "shadow": json.dumps(record.shadow, ensure_ascii=False),
+            "prints": json.dumps(record.prints, ensure_ascii=False),
         },
     )
 

@@ -6,17 +6,32 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
+from control_plane import clock
 from control_plane.identity import principal
-from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens
+from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens, fitting
+from control_plane.policies.attaching import Attachments
 from control_plane.policies.catalog import PolicyCatalog
+from control_plane.policies.revisions import Revisions
+from control_plane.policies.shadow_report import ShadowReports
 from control_plane.stacks.access import Access
 from interlock.v1 import policy_pb2, policy_service_pb2_grpc
 from interlock.v1 import policy_service_pb2 as rpc
 
 
 class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
-    def __init__(self, catalog: PolicyCatalog, access: Access, pages: PageTokens) -> None:
+    def __init__(
+        self,
+        catalog: PolicyCatalog,
+        attachments: Attachments,
+        revisions: Revisions,
+        reports: ShadowReports,
+        access: Access,
+        pages: PageTokens,
+    ) -> None:
         self._catalog = catalog
+        self._attachments = attachments
+        self._revisions = revisions
+        self._reports = reports
         self._access = access
         self._pages = pages
 
@@ -47,7 +62,56 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
         return Empty()
 
     async def AttachPolicy(self, request: rpc.AttachPolicyRequest, context: Any) -> policy_pb2.Policy:
-        return await self._catalog.attach(principal.current.get(), request.policy_id, request.stack_id)
+        return await self._attachments.attach(
+            principal.current.get(), request.policy_id, request.stack_id, shadow=request.shadow
+        )
 
     async def DetachPolicy(self, request: rpc.DetachPolicyRequest, context: Any) -> policy_pb2.Policy:
-        return await self._catalog.detach(principal.current.get(), request.policy_id, request.stack_id)
+        return await self._attachments.detach(principal.current.get(), request.policy_id, request.stack_id)
+
+    async def ListAttachedPolicies(
+        self, request: rpc.ListAttachedPoliciesRequest, context: Any
+    ) -> rpc.ListAttachedPoliciesResponse:
+        stack = await self._access.readable(principal.current.get(), request.stack_id)
+        return rpc.ListAttachedPoliciesResponse(policies=await self._attachments.of_stack(stack))
+
+    async def ListPolicyStacks(
+        self, request: rpc.ListPolicyStacksRequest, context: Any
+    ) -> rpc.ListPolicyStacksResponse:
+        stacks, last_id = await self._attachments.of_policy(
+            principal.current.get(),
+            request.policy_id,
+            self._pages.decode(request),
+            request.page_size or DEFAULT_PAGE_SIZE,
+        )
+        return rpc.ListPolicyStacksResponse(
+            stacks=stacks, next_page_token=self._pages.encode(request, last_id) if last_id else ""
+        )
+
+    async def ListPolicyRevisions(
+        self, request: rpc.ListPolicyRevisionsRequest, context: Any
+    ) -> rpc.ListPolicyRevisionsResponse:
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        cursor = self._pages.decode(request)
+        found = await self._revisions.page(request.policy_id, int(cursor) if cursor else None, size + 1)
+        shown = fitting(found[:size])
+        return rpc.ListPolicyRevisionsResponse(
+            revisions=shown,
+            next_page_token=self._pages.encode(request, str(shown[-1].revision))
+            if len(found) > len(shown)
+            else "",
+        )
+
+    async def GetPolicyRevision(
+        self, request: rpc.GetPolicyRevisionRequest, context: Any
+    ) -> policy_pb2.PolicyRevision:
+        return await self._revisions.get(request.policy_id, request.revision)
+
+    async def RollbackPolicy(self, request: rpc.RollbackPolicyRequest, context: Any) -> policy_pb2.Policy:
+        return await self._catalog.rollback(principal.current.get(), request)
+
+    async def GetShadowReport(
+        self, request: rpc.GetShadowReportRequest, context: Any
+    ) -> policy_pb2.ShadowReport:
+        since_us = clock.from_timestamp(request.since) if request.HasField("since") else 0
+        return await self._reports.of(principal.current.get(), request.policy_id, since_us)

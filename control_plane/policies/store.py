@@ -1,4 +1,4 @@
-"""Policies in the database: texts, revisions and attachments."""
+"""Policies in the database: texts and attachments."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from control_plane.storage.tables import policies, policy_attachments, policy_revisions, stacks
+from control_plane.storage.tables import policies, policy_attachments, stacks
 
 _FIND = sa.select(policies).where(policies.c.id == sa.bindparam("policy_id"))
+_FIND_MANY = sa.select(policies).where(policies.c.id.in_(sa.bindparam("policy_ids", expanding=True)))
 # Who means to change a policy reads it like this first.
 _FIND_TO_CHANGE = _FIND.with_for_update()
 _ALL_MODULES = sa.select(policies.c.id, policies.c.revision, policies.c.module)
 _INSERT = sa.insert(policies)
-_INSERT_REVISION = sa.insert(policy_revisions)
-_LAST_REVISION = sa.select(sa.func.max(policy_revisions.c.revision)).where(
-    policy_revisions.c.policy_id == sa.bindparam("policy_id")
-)
 _CHANGE = (
     sa.update(policies)
     .where(policies.c.id == sa.bindparam("of_policy"))
@@ -36,6 +33,18 @@ _STACKS_OF = (
     .order_by(policy_attachments.c.stack_id)
 )
 _ATTACH = sa.insert(policy_attachments)
+_ATTACHMENT = sa.select(policy_attachments.c.shadow).where(
+    policy_attachments.c.policy_id == sa.bindparam("policy_id"),
+    policy_attachments.c.stack_id == sa.bindparam("stack_id"),
+)
+_ATTACH_OTHERWISE = (
+    sa.update(policy_attachments)
+    .where(
+        policy_attachments.c.policy_id == sa.bindparam("of_policy"),
+        policy_attachments.c.stack_id == sa.bindparam("of_stack"),
+    )
+    .values(shadow=sa.bindparam("in_shadow"), attached_at=sa.bindparam("since"))
+)
 _DETACH = sa.delete(policy_attachments).where(
     policy_attachments.c.policy_id == sa.bindparam("policy_id"),
     policy_attachments.c.stack_id == sa.bindparam("stack_id"),
@@ -48,6 +57,10 @@ _STACK_EXISTS = sa.select(stacks.c.id).where(
 
 def find(connection: sa.Connection, policy_id: str) -> sa.Row[Any] | None:
     return connection.execute(_FIND, {"policy_id": policy_id}).one_or_none()
+
+
+def find_many(connection: sa.Connection, policy_ids: Sequence[str]) -> Sequence[sa.Row[Any]]:
+    return connection.execute(_FIND_MANY, {"policy_ids": list(policy_ids)}).all()
 
 
 def find_to_change(connection: sa.Connection, policy_id: str) -> sa.Row[Any] | None:
@@ -81,27 +94,6 @@ def insert(connection: sa.Connection, values: Mapping[str, object]) -> None:
     connection.execute(_INSERT, values)
 
 
-def insert_revision(
-    connection: sa.Connection, policy_id: str, revision: int, *, body: str, author: bytes, created_at: int
-) -> None:
-    """`author` is a serialised interlock.v1.Caller."""
-    connection.execute(
-        _INSERT_REVISION,
-        {
-            "policy_id": policy_id,
-            "revision": revision,
-            "body": body,
-            "author": author,
-            "created_at": created_at,
-        },
-    )
-
-
-def last_revision(connection: sa.Connection, policy_id: str) -> int:
-    """Of a policy with this id, also a deleted one; 0 where there never was one."""
-    return connection.execute(_LAST_REVISION, {"policy_id": policy_id}).scalar() or 0
-
-
 def change(connection: sa.Connection, policy_id: str, **columns: object) -> None:
     """Sets columns and counts the change."""
     connection.execute(_CHANGE.values(**columns), {"of_policy": policy_id})
@@ -118,8 +110,22 @@ def attached_stacks(connection: sa.Connection, policy_id: str) -> list[str]:
     return list(connection.execute(_STACKS_OF, {"policy_id": policy_id}).scalars())
 
 
-def attach(connection: sa.Connection, policy_id: str, stack_id: str, attached_at: int) -> None:
-    connection.execute(_ATTACH, {"policy_id": policy_id, "stack_id": stack_id, "attached_at": attached_at})
+def attach(
+    connection: sa.Connection, policy_id: str, stack_id: str, *, shadow: bool, attached_at: int
+) -> bool:
+    """False where it was attached in just this way already."""
+    attachment = {"policy_id": policy_id, "stack_id": stack_id}
+    before = connection.execute(_ATTACHMENT, attachment).one_or_none()
+    if before is not None and before.shadow is shadow:
+        return False
+    if before is None:
+        connection.execute(_ATTACH, {**attachment, "shadow": shadow, "attached_at": attached_at})
+    else:
+        connection.execute(
+            _ATTACH_OTHERWISE,
+            {"of_policy": policy_id, "of_stack": stack_id, "in_shadow": shadow, "since": attached_at},
+        )
+    return True
 
 
 def detach(connection: sa.Connection, policy_id: str, stack_id: str) -> bool:

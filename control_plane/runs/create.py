@@ -12,8 +12,8 @@ from control_plane import clock, ids
 from control_plane.audit import events
 from control_plane.identity.principal import Principal
 from control_plane.policies import records
-from control_plane.policies.guard import session_of
 from control_plane.policies.records import Judgement
+from control_plane.policies.tasks import session_of
 from control_plane.runs import messages, review_store, store
 from control_plane.runs.errors import ChangedMeanwhile
 from control_plane.runs.notices import Notices

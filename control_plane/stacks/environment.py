@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -136,6 +136,16 @@ def job_environment(
     variables = [_clear_variable(sealer, row) for row in store.variables(connection, stack_id)]
     files = [_clear_file(sealer, row) for row in store.files(connection, stack_id)]
     return variables, files
+
+
+def secret_values(connection: sa.Connection, sealer: Sealer, stack_id: str) -> Iterator[bytes]:
+    """In the clear: of secret variables, and of secret files."""
+    for row in store.variables(connection, stack_id):
+        if row.secret:
+            yield sealer.open(row.value, context=_variable_context(stack_id, row.name))
+    for row in store.files(connection, stack_id):
+        if row.secret:
+            yield sealer.open(row.content, context=_file_context(stack_id, row.path))
 
 
 def _clear_variable(sealer: Sealer, row: sa.Row[Any]) -> stack_pb2.EnvironmentVariable:

@@ -10,6 +10,7 @@ import typer
 from interlock.cli import (
     audit,
     complete,
+    decision,
     dev,
     failures,
     key,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(task.app, name="task")
 app.add_typer(stack.app, name="stack")
 app.add_typer(policy.app, name="policy")
+app.add_typer(decision.app, name="decision")
 app.add_typer(key.app, name="key")
 app.add_typer(pool.app, name="pool")
 app.add_typer(runner.app, name="runner")

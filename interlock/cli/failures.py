@@ -47,8 +47,8 @@ def _where(error: errors.InterlockError) -> Iterator[str]:
             for violation in error.violations:
                 if violation.description not in str(error):
                     yield f"  {violation.field}: {violation.description}"
-        case errors.TaskDenied() | errors.PolicyFailed() if error.decision_id:
-            yield f"  decision {error.decision_id}"
+        case errors.PermissionDenied() | errors.PolicyFailed() if error.decision_id:
+            yield f"  see why with: interlock decision show {error.decision_id}"
         case errors.StackLocked():
             yield f"  locked at {error.lock_time:%Y-%m-%d %H:%M} UTC by {error.owner.login}: {error.note or '-'}"
         case _:

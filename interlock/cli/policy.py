@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from interlock import enums
-from interlock.cli import complete, confirm, show
+from interlock.cli import complete, confirm, policy_attachment, policy_record, show
 from interlock.cli.choices import PolicyKindName
 from interlock.cli.session import connect
 from interlock.errors import Misconfigured
@@ -18,10 +18,10 @@ app = typer.Typer(no_args_is_help=True, help="Store policies and attach them to 
 PolicyId = Annotated[
     str, typer.Argument(metavar="POLICY", help="The policy's id.", autocompletion=complete.policies)
 ]
-StackId = Annotated[
-    str, typer.Argument(metavar="STACK", help="The stack's id.", autocompletion=complete.stacks)
-]
-LABEL_HELP = "autoattach:LABEL attaches it to every stack with LABEL, autoattach:* to all. May be repeated."
+LABEL_HELP = (
+    "autoattach:LABEL attaches it to every stack with LABEL, autoattach:* to all; autoattach-shadow:… likewise, in "
+    "shadow mode. May be repeated."
+)
 
 
 @app.command()
@@ -105,6 +105,9 @@ def update(
     description: Annotated[str | None, typer.Option(help="The new description.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="The new labels, in place of all old ones.")] = None,
     no_labels: Annotated[bool, typer.Option("--no-labels", help="Take all labels off.")] = False,
+    etag: Annotated[
+        str, typer.Option(help="Refuse unless this is the policy's etag: somebody else changed it meanwhile.")
+    ] = "",
     output: show.Output = show.Format.TEXT,
 ) -> None:
     """Changes what is given and leaves the rest. Counts for every decision from then on."""
@@ -115,6 +118,7 @@ def update(
     with connect(context) as client:
         policy = client.policies.update(
             policy_id,
+            etag=etag,
             name=name,
             description=description,
             body=body,
@@ -133,24 +137,17 @@ def delete(context: typer.Context, policy_id: PolicyId, yes: confirm.Yes = False
     show.note(f"policy {policy_id} is deleted")
 
 
-@app.command()
-def attach(
-    context: typer.Context, policy_id: PolicyId, stack_id: StackId, output: show.Output = show.Format.TEXT
-) -> None:
-    """Attaches a policy to a stack. Doing it twice is harmless."""
-    with connect(context) as client:
-        policy = client.policies.attach(policy_id, stack_id)
-    show.done(policy, f"policy {policy_id} is attached to {stack_id}", output)
-
-
-@app.command()
-def detach(
-    context: typer.Context, policy_id: PolicyId, stack_id: StackId, output: show.Output = show.Format.TEXT
-) -> None:
-    """Detaches a policy that was attached by hand. What a label attached goes with the label."""
-    with connect(context) as client:
-        policy = client.policies.detach(policy_id, stack_id)
-    show.done(policy, f"policy {policy_id} is detached from {stack_id}", output)
+for command in (
+    policy_attachment.attach,
+    policy_attachment.detach,
+    policy_attachment.attached,
+    policy_attachment.stacks,
+    policy_attachment.shadow_report,
+    policy_record.history,
+    policy_record.diff,
+    policy_record.rollback,
+):
+    app.command()(command)
 
 
 def _fields(policy: Policy) -> dict[str, str]:
@@ -162,6 +159,7 @@ def _fields(policy: Policy) -> dict[str, str]:
         "revision": str(policy.revision),
         "rego": enums.name(RegoVersion, policy.rego_version),
         "labels": ", ".join(policy.labels),
+        "etag": policy.etag,
         "attached to": ", ".join(policy.attached_stack_ids),
         "changed": show.when(policy.update_time),
     }
