@@ -143,7 +143,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     """Connects the parts to each other; starts nothing."""
     sealer, pages = Sealer(master), PageTokens(master)
     connections, feeds = Connections(), Feeds()
-    replicas = Registry(db, address=settings.listen)
+    replicas = Registry(db, address=settings.listen, lease_s=settings.runner_lease_s)
     heard = together.postgres_bus(db, replicas)
     bus = together.told(heard)
     notices = Notices(feeds, bus)

@@ -7,6 +7,7 @@ import grpc
 
 from interlock import address as addresses
 from interlock.errors import Misconfigured
+from interlock.several import SeveralChannels
 
 # Measured (grpcio 1.85): with these on both ends a frozen peer is found after 30 s, and an idle stream lives.
 # The server's shortest accepted ping interval is 5 s, strictly below ours.
@@ -49,9 +50,16 @@ class Tls:
         )
 
 
-def open_channel(address: str, *, tls: Tls | None, insecure: bool) -> grpc.aio.Channel:
-    """Opens no connection yet. Plaintext only to this machine, or to any other with `insecure`."""
-    where = addresses.parse(address)
+def open_channel(address: str, *, tls: Tls | None, insecure: bool) -> SeveralChannels:
+    """To the first server of `address` (several with commas) that answers. Opens no connection yet.
+
+    Plaintext only to this machine, or to any other with `insecure`.
+    """
+    listed = [addresses.parse(one.strip()) for one in address.split(",")]
+    return SeveralChannels([_open(one, tls=tls, insecure=insecure) for one in listed])
+
+
+def _open(where: addresses.Address, *, tls: Tls | None, insecure: bool) -> grpc.aio.Channel:
     options: list[tuple[str, str | int]] = [*KEEPALIVE, *RECONNECT, *LIMITS]
     options.append(("grpc.primary_user_agent", "interlock-python"))
     if where.is_local:

@@ -40,7 +40,7 @@ class Client:
             if profile.token
             else ExchangedTokens(profile.api_key, IdentityServiceStub(self._channel))
         )
-        transport = Transport(tokens, retry)
+        transport = Transport(tokens, retry, self._channel)
         self.runs = Runs(transport, self._channel)
         self.stacks = Stacks(transport, self._channel)
         self.policies = Policies(transport, self._channel)
@@ -73,6 +73,9 @@ def connect(
     retry: Retry | None = None,
 ) -> Client:
     """A client of the control plane at `address`, HOST:PORT or unix:///PATH. The first call connects.
+
+    Several addresses, with commas between them, are of replicas that answer alike: where one is away, the next is
+    asked, and a run that is being followed goes on there at its offset.
 
     An `api_key` (ID.SECRET) is exchanged for short-lived tokens, which are renewed by themselves; a `token`
     is used as it is. What is not given comes from the environment (INTERLOCK_ADDRESS, INTERLOCK_TOKEN,

@@ -91,6 +91,7 @@ async def follow(
     while True:
         metadata: Metadata = ()
         problem: InterlockError = Unavailable("the stream ended before the run was over")
+        asked = transport.position
         try:
             metadata = await transport.metadata()
             async with aclosing(_stream(stub, run_id, progress, metadata)) as events:
@@ -107,6 +108,7 @@ async def follow(
         if progress.is_complete():
             progress.check_digest()
             return
+        transport.move_on(asked)
         wait_s = next(waits, None)
         if wait_s is None:
             raise problem

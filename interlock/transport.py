@@ -7,8 +7,16 @@ from typing import Protocol, TypeVar
 
 import grpc
 
-from interlock.errors import ChangedMeanwhile, InterlockError, TokenRefused, Unavailable, from_rpc
+from interlock.errors import (
+    ChangedMeanwhile,
+    DeadlineExceeded,
+    InterlockError,
+    TokenRefused,
+    Unavailable,
+    from_rpc,
+)
 from interlock.retry import Retry
+from interlock.several import SeveralChannels
 from interlock.tokens import Tokens
 
 CALL_TIMEOUT_S = 30.0
@@ -45,9 +53,10 @@ class Transport:
     Every method of the API may be repeated: what creates carries a request_id that stays the same.
     """
 
-    def __init__(self, tokens: Tokens, retry: Retry) -> None:
+    def __init__(self, tokens: Tokens, retry: Retry, channel: SeveralChannels) -> None:
         self._tokens = tokens
         self._retry = retry
+        self._channel = channel
 
     async def call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request
@@ -62,7 +71,7 @@ class Transport:
         waits = self._retry.waits()
         renewed = False
         while True:
-            token = ""
+            token, asked = "", self._channel.position
             try:
                 token = await self._tokens.current()
                 return await attempt(bearer(token))
@@ -71,11 +80,22 @@ class Transport:
                 if isinstance(problem, TokenRefused) and not renewed and self._tokens.refuse(token):
                     renewed = True
                     continue
+                if isinstance(problem, Unavailable | DeadlineExceeded):
+                    self.move_on(asked)
                 wait_s = next(waits, None) if _may_pass(problem) else None
                 if wait_s is None:
                     raise problem from error
             log.warning("trying again: %s", problem)
             await asyncio.sleep(max(wait_s, _asked_wait_s(problem)))
+
+    @property
+    def position(self) -> int:
+        """Which of the servers is asked now."""
+        return self._channel.position
+
+    def move_on(self, asked: int) -> None:
+        """The server at this position is away: from now on the next one is asked, where there is one."""
+        self._channel.move_on(asked)
 
     async def metadata(self) -> Metadata:
         """The headers of one stream. Raises AioRpcError where a token cannot be had."""

@@ -34,8 +34,8 @@ class TlsFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    address: str
-    """What grpc dials: "host:port" or "unix:/path"."""
+    addresses: tuple[str, ...]
+    """What grpc dials: "host:port" or "unix:/path"; replicas of one control plane, the first one first."""
     pool_token: Secret
     folder: Path
     capacity: int = _DEFAULT_CAPACITY
@@ -52,27 +52,38 @@ class Config:
 
 def read_config(environ: Mapping[str, str]) -> Config:
     """Raises `ConfigInvalid`."""
-    address = _address(environ)
+    addresses = _addresses(environ)
     return Config(
-        address=address.removeprefix("http://").removeprefix("https://"),
+        addresses=tuple(each.removeprefix("http://").removeprefix("https://") for each in addresses),
         pool_token=_pool_token(environ),
         folder=Path(environ.get("INTERLOCK_RUNNER_DIR") or _DEFAULT_DIR).expanduser().absolute(),
         capacity=_number(environ, "INTERLOCK_RUNNER_CAPACITY", _DEFAULT_CAPACITY, _MAX_CAPACITY),
         name=(environ.get("INTERLOCK_RUNNER_NAME") or socket.gethostname())[:_MAX_NAME],
-        tls=_tls(environ, address),
+        tls=_tls_of_all(environ, addresses),
         git_protocols=DEFAULT_PROTOCOLS | _git_allow(environ.get("INTERLOCK_GIT_ALLOW", "")),
         max_spool_bytes=_number(environ, "INTERLOCK_RUNNER_MAX_SPOOL_MIB", _DEFAULT_SPOOL_MIB, 1 << 30) << 20,
         warm=_number(environ, "INTERLOCK_RUNNER_WARM", _DEFAULT_WARM, _MAX_CAPACITY, minimum=0),
     )
 
 
-def _address(environ: Mapping[str, str]) -> str:
-    address = environ.get("INTERLOCK_ADDRESS", "")
-    if not address:
+def _addresses(environ: Mapping[str, str]) -> list[str]:
+    listed = environ.get("INTERLOCK_ADDRESS", "")
+    if not listed:
         raise ConfigInvalid("INTERLOCK_ADDRESS is not set: give the control plane's host:port")
-    if not address.startswith("unix:") and not address.rpartition(":")[2].isdecimal():
-        raise ConfigInvalid(f"INTERLOCK_ADDRESS is {address!r}: it needs a port, as in example.com:7420")
-    return address
+    addresses = [address.strip() for address in listed.split(",")]
+    for address in addresses:
+        if not address.startswith("unix:") and not address.rpartition(":")[2].isdecimal():
+            raise ConfigInvalid(f"INTERLOCK_ADDRESS is {address!r}: it needs a port, as in example.com:7420")
+    return addresses
+
+
+def _tls_of_all(environ: Mapping[str, str], addresses: list[str]) -> TlsFiles | None:
+    settings = [_tls(environ, address) for address in addresses]
+    if any(each != settings[0] for each in settings):
+        raise ConfigInvalid(
+            "INTERLOCK_ADDRESS names replicas with and without TLS: put https:// before each, or before none"
+        )
+    return settings[0]
 
 
 def _pool_token(environ: Mapping[str, str]) -> Secret:

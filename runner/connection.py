@@ -93,16 +93,32 @@ class Connection:
         self._config = config
         self._pause = Pause()
         self._channel: grpc.aio.Channel | None = None
+        # How many replicas in a row did not answer: the next attempt is at the next one.
+        self._position = 0
+        self._failures = 0
+
+    @property
+    def _address(self) -> str:
+        return self._config.addresses[self._position]
+
+    @property
+    def _has_tried_all(self) -> bool:
+        return (self._failures + 1) % len(self._config.addresses) == 0
+
+    def _move_on(self) -> None:
+        self._failures += 1
+        self._position = (self._position + 1) % len(self._config.addresses)
 
     async def run(self, party: Party) -> NoReturn:
         """Keeps a stream open until it is cancelled."""
         while True:
-            async with open_channel(self._config.address, self._config.tls) as channel:
+            async with open_channel(self._address, self._config.tls) as channel:
                 self._channel = channel
                 try:
                     await self._stream(channel, party)
                 except (grpc.aio.AioRpcError, _StreamEnded, TimeoutError) as error:
                     pause_s = self._after(error)
+                    self._move_on()
                 finally:
                     self._channel = None
             await asyncio.sleep(pause_s)
@@ -154,6 +170,7 @@ class Connection:
         try:
             welcome = await self._greet(call, party)
             self._pause.reset()
+            self._failures = 0
             log.info("runner.ready", runner_id=welcome.runner_id, pool_id=welcome.pool_id)
             await _converse(call, party, welcome)
         finally:
@@ -177,14 +194,16 @@ class Connection:
             hint = _WHAT_TO_DO.get(error.code())
             if hint is not None:
                 log.error("runner.refused", code=error.code().name, error=error.details(), hint=hint)
+                if not self._has_tried_all:
+                    return _FIRST_PAUSE_S
                 return _REFUSED_PAUSE_S * random.uniform(0.8, 1.2)  # noqa: S311
             reason = f"{error.code().name}: {error.details()}"
         else:
             reason = str(error) or "no welcome in time"
-        pause_s = self._pause.next()
+        pause_s = self._pause.next() if self._has_tried_all else _FIRST_PAUSE_S
         log.warning(
             "runner.disconnected",
-            address=self._config.address,
+            address=self._address,
             reason=reason,
             next_attempt_s=round(pause_s, 1),
         )

@@ -14,9 +14,11 @@ from control_plane.replicas import store
 from control_plane.replicas.store import Claim, RemoteRunner
 from control_plane.storage.database import Database
 
-BEAT_S: Final = 5.0
-# Three signs of life that did not come. With one round more until somebody looks, that is 20 s.
-DEAD_AFTER_S: Final = 15.0
+# Of a runner's lease, which is 30 s by default: a sign of life every 5 s, and who gives none for 15 s is dead. With one
+# round more until somebody looks, the runners of a replica that died are known to be gone after 20 s.
+_BEATS_PER_LEASE: Final = 6
+_DEAD_AFTER_BEATS: Final = 3
+DEFAULT_LEASE_S: Final = 30.0
 _FILE: Final = "replica.id"
 
 log = structlog.get_logger(__name__)
@@ -35,8 +37,10 @@ class Signs:
 class Registry:
     """One per control plane. On SQLite it is alone, and asks the database less."""
 
-    def __init__(self, db: Database, *, address: str = "") -> None:
+    def __init__(self, db: Database, *, address: str = "", lease_s: float = DEFAULT_LEASE_S) -> None:
         self._db = db
+        self.beat_s = lease_s / _BEATS_PER_LEASE
+        self._dead_after_us = int(self.beat_s * _DEAD_AFTER_BEATS * 1e6)
         self._address = address
         self.is_alone = db.is_sqlite
         self.id = ids.new_id("rep")
@@ -66,7 +70,7 @@ class Registry:
             was_known = store.beat(tx, self.id, now)
             if not was_known:
                 store.insert_replica(tx, self.id, self._address)
-            gone = store.dead(tx, self.id, now - int(DEAD_AFTER_S * 1e6))
+            gone = store.dead(tx, self.id, now - self._dead_after_us)
             orphans = store.bury(tx, gone)
             if gone:
                 log.warning("replica.gone", replica_ids=gone, orphans=len(orphans))

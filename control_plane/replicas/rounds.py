@@ -17,7 +17,7 @@ from control_plane import clock, errors
 from control_plane.identity.errors import BadCredentials
 from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.replicas import store
-from control_plane.replicas.registry import BEAT_S, Registry
+from control_plane.replicas.registry import Registry
 from control_plane.runs.errors import ShuttingDown, TakenOver
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.reach import Reach
@@ -53,7 +53,6 @@ class Rounds:
         lease_s: float,
         wake_scheduler: Callable[[], None],
         policies_changed: Callable[[], None],
-        interval_s: float = BEAT_S,
     ) -> None:
         self._db = db
         self._registry = registry
@@ -63,7 +62,7 @@ class Rounds:
         self._lease_us = int(lease_s * 1e6)
         self._wake_scheduler = wake_scheduler
         self._policies_changed = policies_changed
-        self._interval_s: Final = interval_s
+        self._interval_s: Final = registry.beat_s
         self._marks: dict[str, tuple[object, ...]] = {}
         self._soon = asyncio.Event()
 

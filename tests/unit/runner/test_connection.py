@@ -33,7 +33,18 @@ def test_pauses_double_with_jitter_up_to_a_bound_and_begin_anew_after_a_welcome(
 def test_only_what_stays_on_this_machine_is_plaintext(address: str, is_plaintext: bool) -> None:
     config = read_config({**BASE, "INTERLOCK_ADDRESS": address})
     assert (config.tls is None) == is_plaintext
-    assert "://" not in config.address
+    assert "://" not in config.addresses[0]
+
+
+def test_several_addresses_are_dialled_in_their_order() -> None:
+    config = read_config({**BASE, "INTERLOCK_ADDRESS": "https://a.example:1, https://b.example:2"})
+    assert config.addresses == ("a.example:1", "b.example:2")
+    assert config.tls == TlsFiles()
+
+
+def test_addresses_with_and_without_tls_are_refused_together() -> None:
+    with pytest.raises(ConfigInvalid, match="with and without TLS"):
+        read_config({**BASE, "INTERLOCK_ADDRESS": "localhost:1,example.com:2"})
 
 
 def test_plaintext_to_another_machine_needs_the_words() -> None:
