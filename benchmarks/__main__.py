@@ -26,6 +26,7 @@ from benchmarks import (
     stream,
     task_cold,
     task_warm,
+    watch_fanout,
     watch_lag,
 )
 from benchmarks.ground import Ground
@@ -39,6 +40,7 @@ MEASUREMENTS: Final[dict[tuple[str, ...], Measurement]] = {
     ("task_warm",): task_warm.measure,
     ("create_task_p50", "create_task_p99", "create_task_rate"): create_task.measure,
     ("watch_lag_p99",): watch_lag.measure,
+    ("watch_fanout",): watch_fanout.measure,
     ("idle_cpu", "rss_control_plane"): idle.measure,
     ("rss_runner",): runner_memory.measure,
     ("mask_20", "mask_2000"): mask.measure,

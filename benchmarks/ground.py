@@ -10,7 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+
 from interlock.client import Client
+from interlock.v1.identity_service_pb2 import ExchangeApiKeyRequest
+from interlock.v1.identity_service_pb2_grpc import IdentityServiceStub
 from tests import house
 from tests.house import House, Part
 
@@ -70,6 +74,14 @@ class Site:
     client: Client
     runner: Part
     runner_id: str
+
+    async def token(self) -> str:
+        """An admin's access token, for clients that are not the SDK."""
+        key_id, _, secret = self.house.admin_key.partition(".")
+        async with grpc.aio.insecure_channel(self.house.address) as channel:
+            request = ExchangeApiKeyRequest(key_id=key_id, secret=secret)
+            answer = await IdentityServiceStub(channel).ExchangeApiKey(request)
+        return answer.access_token
 
     async def warmed(self, count: int) -> None:
         """Returns once so many containers wait for a run."""

@@ -9,14 +9,10 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import grpc
-
 from benchmarks import processes
 from benchmarks.ground import Ground, Site
 from benchmarks.quiet import WINDOWS, Windows
 from benchmarks.results import Figure
-from interlock.v1 import identity_service_pb2 as rpc
-from interlock.v1.identity_service_pb2_grpc import IdentityServiceStub
 from tests import house
 
 COMMAND = "exec sleep 3600"
@@ -48,7 +44,7 @@ def _used_s(server: int, runner: int) -> float:
 @asynccontextmanager
 async def _watchers(site: Site, run_id: str) -> AsyncIterator[None]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.watchers", site.house.address, await _token(site), run_id,
+        sys.executable, "-m", "benchmarks.watchers", site.house.address, await site.token(), run_id,
         stdin=PIPE, stdout=PIPE,
     )  # fmt: skip
     assert process.stdin is not None
@@ -60,11 +56,3 @@ async def _watchers(site: Site, run_id: str) -> AsyncIterator[None]:
     finally:
         process.stdin.close()
         await process.wait()
-
-
-async def _token(site: Site) -> str:
-    key_id, _, secret = site.house.admin_key.partition(".")
-    async with grpc.aio.insecure_channel(site.house.address) as channel:
-        request = rpc.ExchangeApiKeyRequest(key_id=key_id, secret=secret)
-        answer = await IdentityServiceStub(channel).ExchangeApiKey(request)
-    return answer.access_token

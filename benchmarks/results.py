@@ -44,6 +44,7 @@ TARGETS: Final = {
     "create_task_p99": Target("ms", 30, "lower"),
     "create_task_rate": Target("per second", 300, "higher"),
     "watch_lag_p99": Target("ms", 150, "lower"),
+    "watch_fanout": Target("of one watcher's rate", 0.8, "higher"),
     "idle_cpu": Target("% of a core", 3, "lower"),
     "rss_control_plane": Target("MiB", 150, "lower"),
     "rss_runner": Target("MiB", 120, "lower"),
