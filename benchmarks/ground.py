@@ -75,14 +75,6 @@ class Site:
     runner: Part
     runner_id: str
 
-    async def token(self) -> str:
-        """An admin's access token, for clients that are not the SDK."""
-        key_id, _, secret = self.house.admin_key.partition(".")
-        async with grpc.aio.insecure_channel(self.house.address) as channel:
-            request = ExchangeApiKeyRequest(key_id=key_id, secret=secret)
-            answer = await IdentityServiceStub(channel).ExchangeApiKey(request)
-        return answer.access_token
-
     async def warmed(self, count: int) -> None:
         """Returns once so many containers wait for a run."""
         mine = f"label=dev.interlock.runner={self.runner_id}"
@@ -114,3 +106,12 @@ class Site:
         if watched.state != "FINISHED":
             raise RuntimeError(f"{command!r} ended {watched.state}: {watched.output[-2000:]!r}")
         return watched.output
+
+
+async def access_token(house: House) -> str:
+    """An admin's, for clients that are not the SDK."""
+    key_id, _, secret = house.admin_key.partition(".")
+    async with grpc.aio.insecure_channel(house.address) as channel:
+        request = ExchangeApiKeyRequest(key_id=key_id, secret=secret)
+        answer = await IdentityServiceStub(channel).ExchangeApiKey(request)
+    return answer.access_token

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from benchmarks import processes
-from benchmarks.ground import Ground, Site
+from benchmarks.ground import Ground, Site, access_token
 from benchmarks.quiet import WINDOWS, Windows
 from benchmarks.results import Figure
 from tests import house
@@ -44,7 +44,7 @@ def _used_s(server: int, runner: int) -> float:
 @asynccontextmanager
 async def _watchers(site: Site, run_id: str) -> AsyncIterator[None]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.watchers", site.house.address, await site.token(), run_id,
+        sys.executable, "-m", "benchmarks.watchers", site.house.address, await access_token(site.house), run_id,
         stdin=PIPE, stdout=PIPE,
     )  # fmt: skip
     assert process.stdin is not None

@@ -7,7 +7,7 @@ import statistics
 import sys
 from asyncio.subprocess import PIPE
 
-from benchmarks.ground import Ground
+from benchmarks.ground import Ground, access_token
 from benchmarks.results import Figure
 
 WATCHERS = 1000
@@ -23,7 +23,7 @@ async def measure(ground: Ground) -> list[Figure]:
         async for _ in site.client.runs.follow(run.id):
             pass
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.readers", site.house.address, await site.token(), run.id,
+            sys.executable, "-m", "benchmarks.readers", site.house.address, await access_token(site.house), run.id,
             stdin=PIPE, stdout=PIPE,
         )  # fmt: skip
         await _rate(process, 1)  # what is read is in memory from then on

@@ -1,7 +1,7 @@
-"""A thousand watchers of one run on twenty connections, in a process of their own. Says `ready` once each has seen the
-run, and leaves when its standard input ends.
+"""A thousand watchers of one or several runs on twenty connections, in a process of their own. Says `ready` once each
+has seen its run, and leaves when its standard input ends.
 
-    python -m benchmarks.watchers ADDRESS TOKEN RUN
+    python -m benchmarks.watchers ADDRESS TOKEN RUN…
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ CONNECTIONS = 20
 _OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
 
-async def main(address: str, token: str, run_id: str) -> None:
+async def main(address: str, token: str, *run_ids: str) -> None:
     channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for _ in range(CONNECTIONS)]
-    request = rpc.WatchRunRequest(run_id=run_id)
+    requests = [rpc.WatchRunRequest(run_id=run_id) for run_id in run_ids]
     metadata = (("authorization", f"Bearer {token}"),)
     streams = [
-        RunServiceStub(channels[number % CONNECTIONS]).WatchRun(request, metadata=metadata)
+        RunServiceStub(channels[number % CONNECTIONS]).WatchRun(
+            requests[number % len(requests)], metadata=metadata
+        )
         for number in range(WATCHERS)
     ]
     await asyncio.gather(*(stream.read() for stream in streams))
@@ -35,4 +37,4 @@ async def main(address: str, token: str, run_id: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(main(*sys.argv[1:]))
