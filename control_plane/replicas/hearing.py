@@ -48,7 +48,7 @@ _REACTIONS: Final[Mapping[Kind, Callable[[Hearing, str], object]]] = {
     Kind.OUTPUT: lambda here, run_id: here.feeds.output_grew(run_id),
     Kind.STACK: Hearing.stack_changed,
     Kind.STOP: lambda here, run_id: ask_runner(here.connections, run_id),
-    Kind.RUNNERS: lambda here, _: here.feeds.all_changed(),
+    Kind.RUNNERS: lambda here, _: here.feeds.capacity_changed(),
     Kind.TAKEN_OVER: Hearing.taken_over,
     Kind.POOL_TOKEN: lambda here, token_id: here.connections.end_token(
         token_id, BadCredentials("pool token")

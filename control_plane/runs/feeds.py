@@ -11,6 +11,17 @@ from interlock.v1 import run_pb2, run_service_pb2
 
 # Pieces of output kept serialised per run: watchers who follow closely stand at one of the last few.
 _SERIALISED_PIECES = 4
+# Room comes and goes with every run that ends anywhere; who waits for it is told at most so often.
+CAPACITY_PAUSE_S = 0.25
+# Reasons to wait that do not change when runners come and go.
+_WHATEVER_THE_RUNNERS = {
+    run_pb2.WAIT_REASON_APPROVAL,
+    run_pb2.WAIT_REASON_CONFIRMATION,
+    run_pb2.WAIT_REASON_EARLIER_RUN,
+    run_pb2.WAIT_REASON_SLOT_TAKEN,
+    run_pb2.WAIT_REASON_STACK_LOCKED,
+}
+_WAITS = {run_pb2.RUN_STATE_QUEUED, run_pb2.RUN_STATE_CONFIRMED}
 
 
 class Feed:
@@ -20,14 +31,21 @@ class Feed:
         self._load = load
         self._changed = asyncio.Event()
         self._loading: asyncio.Future[run_pb2.Run] | None = None
+        self._loaded: run_pb2.Run | None = None
         self._serialised: dict[int, bytes] = {}
         self.version = 0
         self.watchers = 0
 
+    @property
+    def may_wait_for_capacity(self) -> bool:
+        """False where the run is known to wait for something else, or not to wait."""
+        run = self._loaded
+        return run is None or (run.state in _WAITS and run.waiting.reason not in _WHATEVER_THE_RUNNERS)
+
     def run_changed(self) -> None:
         """The run's record changed."""
         self.version += 1
-        self._loading = None
+        self._loading = self._loaded = None
         self.output_grew()
 
     def output_grew(self) -> None:
@@ -53,6 +71,7 @@ class Feed:
                     self._loading = None
                 raise
             if version == self.version:
+                self._loaded = loaded
                 return version, loaded
 
     def serialised(self, offset: int, data: bytes) -> bytes:
@@ -75,6 +94,7 @@ class Feeds:
     def __init__(self) -> None:
         self._feeds: dict[str, Feed] = {}
         self._of_stack: dict[str, set[str]] = {}
+        self._capacity_told: asyncio.TimerHandle | None = None
 
     @contextmanager
     def watching(
@@ -114,8 +134,20 @@ class Feeds:
         for run_id in self._of_stack.get(stack_id, ()):
             self._feeds[run_id].run_changed()
 
+    def capacity_changed(self) -> None:
+        """Runners came or went, or have room again: those who wait for that are told in a moment."""
+        if self._capacity_told is None and self._feeds:
+            loop = asyncio.get_running_loop()
+            self._capacity_told = loop.call_later(CAPACITY_PAUSE_S, self._tell_capacity)
+
+    def _tell_capacity(self) -> None:
+        self._capacity_told = None
+        for feed in self._feeds.values():
+            if feed.may_wait_for_capacity:
+                feed.run_changed()
+
     def all_changed(self) -> None:
-        """Runners came or went: why runs wait may have changed anywhere."""
+        """Why runs wait may have changed anywhere."""
         for feed in self._feeds.values():
             feed.run_changed()
 

@@ -41,7 +41,7 @@ class Notices:
 
     def capacity_changed(self) -> None:
         """A runner that is connected here came, went, or has room again."""
-        self._feeds.all_changed()
+        self._feeds.capacity_changed()
         self.wake_scheduler()
 
     def runners_changed(self) -> None:

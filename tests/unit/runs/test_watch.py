@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from control_plane.runs.errors import OffsetPastEnd, OutputMissing, ShuttingDown
-from control_plane.runs.feeds import Feeds
+from control_plane.runs.feeds import CAPACITY_PAUSE_S, Feeds
 from control_plane.runs.queries import Queries
 from control_plane.runs.watch import Watches
 from control_plane.storage.output_files import OutputFiles
@@ -103,6 +103,35 @@ async def test_the_record_is_read_once_per_change_however_many_watch(stage: Stag
     stage.end(0)
     await asyncio.gather(*watching)
     assert stage.record.loads == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "loads"),
+    [
+        (run_pb2.WAIT_REASON_NO_CAPACITY, 3),
+        (run_pb2.WAIT_REASON_UNSPECIFIED, 3),
+        (run_pb2.WAIT_REASON_SLOT_TAKEN, 2),
+        (run_pb2.WAIT_REASON_STACK_LOCKED, 2),
+    ],
+)
+async def test_runners_that_come_and_go_concern_only_runs_that_wait_for_them(
+    stage: Stage, reason: run_pb2.WaitReason.ValueType, loads: int
+) -> None:
+    stage.record.run.state = run_pb2.RUN_STATE_QUEUED
+    stage.record.run.waiting.reason = reason
+    watching = stage.watch()
+    assert parsed(await anext(watching)).run.waiting.reason == reason
+
+    waiting = asyncio.create_task(seen(watching))
+    for _ in range(100):
+        stage.feeds.capacity_changed()
+    told = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(2 * CAPACITY_PAUSE_S, told.set_result, None)
+    await told
+    stage.end(0)
+    await waiting
+
+    assert stage.record.loads == loads
 
 
 async def test_a_watcher_whose_access_has_ended_is_cut_off(tmp_path: Path) -> None:
