@@ -41,6 +41,7 @@ from control_plane.policies.decision_log import DecisionLog
 from control_plane.policies.decision_servicer import DecisionServicer
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.guard import PolicyGuard
+from control_plane.policies.login import LoginJudge
 from control_plane.policies.revisions import Revisions
 from control_plane.policies.servicer import PolicyServicer
 from control_plane.policies.shadow_report import ShadowReports
@@ -184,7 +185,15 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     servicers = _Servicers(
         audit=AuditServicer(AuditLog(db), pages),
         identity=IdentityServicer(
-            Keys(db, tokens=tokens, authenticator=authenticator, failures=failures, bus=bus), pages
+            Keys(
+                db,
+                tokens=tokens,
+                authenticator=authenticator,
+                failures=failures,
+                logins=LoginJudge(db, engine, attached),
+                bus=bus,
+            ),
+            pages,
         ),
         decisions=DecisionServicer(decisions),
         policies=PolicyServicer(

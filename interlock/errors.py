@@ -113,6 +113,10 @@ class PermissionDenied(InterlockError, code=grpc.StatusCode.PERMISSION_DENIED):
         return self.detail(errors_pb2.DecisionLink).decision_id
 
 
+class LoginDenied(PermissionDenied, reasons=["LOGIN_DENIED"]):
+    """The API key is right, and login policies do not let it in. An admin sees why in `decision_id`."""
+
+
 class TaskDenied(PermissionDenied, reasons=["TASK_DENIED"]):
     """A task policy denies the command. The denial is on record as `decision_id`."""
 

@@ -95,13 +95,22 @@ class Authenticator:
             claims = entry.claims
         else:
             claims = self._tokens.verify(token)
-        key = await self._db.read(lambda connection: store.find(connection, claims.key_id))
+        key, session = await self._db.read(
+            lambda connection: (
+                store.find(connection, claims.key_id),
+                store.find_session(connection, claims.session_id) if claims.session_id else None,
+            )
+        )
         now = self._now_us()
         if key is None or key.id in self._revoked or not key.is_in_force(now):
             raise BadToken("its API key was revoked or has expired")
+        if claims.session_id and session is None:
+            raise BadToken("its session is over")
         while len(self._entries) >= self._max_cached:
             del self._entries[next(iter(self._entries))]
-        principal = key.principal(remote_ip)
+        principal = replace(key.principal(remote_ip), creator_ip=claims.creator_ip)
+        if session is not None:
+            principal = replace(principal, teams=session.teams, admin=session.admin)
         self._entries[digest] = _Entry(principal, claims, now + self._recheck_us)
         return principal
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from control_plane import errors
 from interlock.v1 import caller_pb2
@@ -21,8 +21,8 @@ class Principal:
     machine: bool = False
     # The peer's address as the server saw it; "" for SYSTEM and unix sockets.
     remote_ip: str = ""
-    # The address from which its access token was asked for; "" where that is not known.
-    creator_ip: str = ""
+    # The address from which its access token was asked for; "" where that is not known. Not a part of who it is.
+    creator_ip: str = field(default="", compare=False)
 
     def to_caller(self) -> caller_pb2.Caller:
         return caller_pb2.Caller(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from control_plane.identity.authenticator import Authenticator
 from control_plane.identity.credentials import Credential
 from control_plane.identity.errors import BadCredentials
 from control_plane.identity.failure_limit import FailureLimit
+from control_plane.identity.login import Login, LoginGuard, NoPolicies
 from control_plane.identity.principal import Principal
 from control_plane.identity.tokens import Tokens
 from control_plane.replicas.bus import Bus, Nobody
@@ -56,6 +57,8 @@ class Exchanged:
     key: ApiKey
     access_token: str = field(repr=False)
     expires_at: int
+    # Whom calls with the token come from.
+    principal: Principal
 
 
 class Keys:
@@ -68,6 +71,7 @@ class Keys:
         tokens: Tokens,
         authenticator: Authenticator,
         failures: FailureLimit,
+        logins: LoginGuard | None = None,
         bus: Bus | None = None,
         now_us: Callable[[], int] = clock.now_us,
     ) -> None:
@@ -76,6 +80,7 @@ class Keys:
         self._tokens = tokens
         self._authenticator = authenticator
         self._failures = failures
+        self._logins = logins or NoPolicies()
         self._now_us = now_us
 
     async def exchange(self, caller: Principal, credential: Credential) -> Exchanged:
@@ -84,6 +89,8 @@ class Keys:
         Raises:
             BadCredentials: it is not, or the secret is wrong; audited as key.rejected.
             TooManyFailures: this peer was wrong too often; not audited any more.
+            LoginDenied: login policies refuse it.
+            EvaluationFailed, OpaUnavailable: they could not be asked, so the answer is no.
         """
         found = await self._db.read(lambda connection: store.find_with_hash(connection, credential.id))
         now = self._now_us()
@@ -95,8 +102,15 @@ class Keys:
         key = found[0]
         if key.last_used_at is None or key.last_used_at // _MINUTE_US < now // _MINUTE_US:
             await self._note_use(key, now)
-        token, claims = self._tokens.issue(key.id, not_after=key.expires_at)
-        return Exchanged(key, token, claims.expires_at)
+        login = await self._logins.judge(key, caller.remote_ip)
+        session_id = "" if login is None else await self._open_session(key, login, now)
+        token, claims = self._tokens.issue(
+            key.id, not_after=key.expires_at, session_id=session_id, creator_ip=caller.remote_ip
+        )
+        principal = key.principal(caller.remote_ip)
+        if login is not None:
+            principal = replace(principal, teams=login.teams, admin=login.admin)
+        return Exchanged(key, token, claims.expires_at, principal)
 
     async def create(
         self, caller: Principal, draft: Draft, *, request_id: str, content: Message
@@ -165,6 +179,19 @@ class Keys:
         self._authenticator.forget(key_id)
         self._bus.tell(Kind.KEY, key_id)
         return revoked
+
+    async def _open_session(self, key: ApiKey, login: Login, now_us: int) -> str:
+        expires_at = now_us + self._tokens.lifetime_us
+
+        def unit(connection: sa.Connection) -> str:
+            session_id = store.insert_session(connection, key.id, login, now_us=now_us, expires_at=expires_at)
+            events.record(
+                connection, key.principal(""), "session.opened", "session", session_id,
+                details={"decision_id": login.decision_id, "admin": login.admin, "teams": list(login.teams)},
+            )  # fmt: skip
+            return session_id
+
+        return await self._db.write(unit)
 
     async def _note_use(self, key: ApiKey, now_us: int) -> None:
         try:

@@ -32,7 +32,7 @@ class IdentityServicer(IdentityServiceServicer):
         return rpc.ExchangeApiKeyResponse(
             access_token=exchanged.access_token,
             expire_time=clock.to_timestamp(exchanged.expires_at),
-            caller=exchanged.key.principal(caller.remote_ip).to_caller(),
+            caller=exchanged.principal.to_caller(),
         )
 
     async def GetCaller(self, request: rpc.GetCallerRequest, context: Context) -> caller_pb2.Caller:

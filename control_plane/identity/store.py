@@ -1,4 +1,4 @@
-"""API keys in the database. The only place of the package with SQL."""
+"""API keys and sessions in the database. The only place of the package with SQL."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from control_plane import ids
 from control_plane.identity.api_key import ApiKey
-from control_plane.storage.tables import api_keys
+from control_plane.identity.login import Login
+from control_plane.storage.tables import api_keys, sessions
 
 _COLUMNS = [column for column in api_keys.c if column is not api_keys.c.secret_hash]
 _IN_FORCE = sa.and_(
@@ -43,6 +45,9 @@ _REVOKE = (
 _NOTE_USE = (
     sa.update(api_keys).where(api_keys.c.id == sa.bindparam("key_id")).values(last_used_at=sa.bindparam("at"))
 )
+_INSERT_SESSION = sa.insert(sessions)
+_FIND_SESSION = sa.select(sessions).where(sessions.c.id == sa.bindparam("session_id"))
+_DELETE_SESSIONS = sa.delete(sessions).where(sessions.c.expires_at < sa.bindparam("now"))
 # Sorts after every id, under any collation: the cursor of the first page.
 _END = "z"
 
@@ -109,6 +114,32 @@ def revoke(connection: sa.Connection, key_id: str, at_us: int) -> None:
 
 def note_use(connection: sa.Connection, key_id: str, at_us: int) -> None:
     connection.execute(_NOTE_USE, {"key_id": key_id, "at": at_us})
+
+
+def insert_session(
+    connection: sa.Connection, key_id: str, login: Login, *, now_us: int, expires_at: int
+) -> str:
+    """Adds one, takes away those that are over, and returns its id."""
+    connection.execute(_DELETE_SESSIONS, {"now": now_us})
+    session_id = ids.new_id("ses")
+    connection.execute(
+        _INSERT_SESSION,
+        {
+            "id": session_id,
+            "key_id": key_id,
+            "teams": list(login.teams),
+            "admin": login.admin,
+            "decision_id": login.decision_id,
+            "created_at": now_us,
+            "expires_at": expires_at,
+        },
+    )
+    return session_id
+
+
+def find_session(connection: sa.Connection, session_id: str) -> Login | None:
+    row = connection.execute(_FIND_SESSION, {"session_id": session_id}).one_or_none()
+    return None if row is None else Login(tuple(row.teams), row.admin, row.decision_id)
 
 
 def _api_key(row: sa.Row[Any]) -> ApiKey:

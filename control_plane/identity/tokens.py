@@ -31,6 +31,10 @@ _SECOND_US: Final = 1_000_000
 class Claims:
     key_id: str
     expires_at: int
+    # Of the session that login policies gave; "" where they had no say.
+    session_id: str = ""
+    # The address that asked for the token.
+    creator_ip: str = ""
 
 
 class Tokens:
@@ -44,7 +48,14 @@ class Tokens:
         self._lifetime_s = int(lifetime.total_seconds())
         self._now_us = now_us
 
-    def issue(self, key_id: str, *, not_after: int | None) -> tuple[str, Claims]:
+    @property
+    def lifetime_us(self) -> int:
+        """How long a token lasts at most."""
+        return self._lifetime_s * _SECOND_US
+
+    def issue(
+        self, key_id: str, *, not_after: int | None, session_id: str = "", creator_ip: str = ""
+    ) -> tuple[str, Claims]:
         """A token for this key, and what it says. It never outlives the key, whose end is `not_after`."""
         now_s = self._now_us() // _SECOND_US
         end_s = now_s + self._lifetime_s
@@ -58,11 +69,13 @@ class Tokens:
                 "iat": now_s,
                 "exp": end_s,
                 "jti": secrets.token_hex(8),
+                "sid": session_id,
+                "ip": creator_ip,
             },
             self._key,
             algorithm=_ALGORITHM,
         )
-        return token, Claims(key_id, end_s * _SECOND_US)
+        return token, Claims(key_id, end_s * _SECOND_US, session_id, creator_ip)
 
     def verify(self, token: str) -> Claims:
         """What the token says.
@@ -88,4 +101,5 @@ class Tokens:
         expires_at = int(claims["exp"]) * _SECOND_US
         if expires_at <= self._now_us():
             raise ExpiredToken
-        return Claims(str(claims["sub"]), expires_at)
+        session_id, creator_ip = str(claims.get("sid", "")), str(claims.get("ip", ""))
+        return Claims(str(claims["sub"]), expires_at, session_id, creator_ip)

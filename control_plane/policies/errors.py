@@ -49,6 +49,19 @@ class TaskDenied(DomainError):
         super().__init__(f"denied by policy: {'; '.join(detail.messages)}", details=[detail])
 
 
+class LoginDenied(DomainError):
+    """Login policies refuse it; the decision is recorded."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = ErrorReason.ERROR_REASON_LOGIN_DENIED
+
+    def __init__(self, decision_id: str) -> None:
+        super().__init__(
+            f"login policies do not let you in; an admin sees why in decision {decision_id}",
+            details=[errors_pb2.DecisionLink(decision_id=decision_id)],
+        )
+
+
 class EvaluationFailed(DomainError):
     """A policy could not be evaluated, so the answer is no; `policy_id` is None where it is not known."""
 

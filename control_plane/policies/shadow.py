@@ -37,8 +37,13 @@ class ShadowAsk:
         if self._alone:
             self._asking = asyncio.create_task(engine.ask_each(self._alone), name="shadow-policies")
 
-    async def said(self, counted: Mapping[Kind, Sequence[Evaluation]] | None) -> list[dict[str, Any]]:
-        """For the stored decision. `counted` is what the policies that count said; None where they failed."""
+    async def said(
+        self, counted: Mapping[Kind, Sequence[Evaluation]] | None, *, was: str = ""
+    ) -> list[dict[str, Any]]:
+        """For the stored decision. `counted` is what the policies that count said; None where they failed.
+
+        `was` is what the decision came to, where that is not what these say together.
+        """
         if self._asking is None:
             return []
         try:
@@ -48,7 +53,7 @@ class ShadowAsk:
             return [_failed(each, f"it takes more than {_GRACE_S:g} s longer") for each in self._alone]
         except DomainError as error:
             return [_failed(each, error.message) for each in self._alone]
-        return [_entry(*pair, counted) for pair in zip(self._alone, answers, strict=True)]
+        return [_entry(*pair, counted, was) for pair in zip(self._alone, answers, strict=True)]
 
     def drop(self) -> None:
         """Nobody wants to know any more."""
@@ -64,6 +69,7 @@ def _entry(
     question: Question,
     answer: Sequence[Evaluation] | EvaluationFailed,
     counted: Mapping[Kind, Sequence[Evaluation]] | None,
+    was: str,
 ) -> dict[str, Any]:
     if isinstance(answer, EvaluationFailed):
         return _failed(question, answer.cause)
@@ -72,8 +78,8 @@ def _entry(
         return entry
     beside = counted.get(question.kind, ())
     try:
-        was = combine.outcome(question.kind, beside)
-        return {**entry, "was": was, "would_be": combine.outcome(question.kind, [*beside, *answer])}
+        before = was or combine.outcome(question.kind, beside)
+        return {**entry, "was": before, "would_be": combine.outcome(question.kind, [*beside, *answer])}
     except EvaluationFailed as error:
         return {**entry, "failure": error.cause}
 
