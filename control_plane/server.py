@@ -59,6 +59,7 @@ from control_plane.replicas.rounds import Rounds
 from control_plane.replicas.together import Together
 from control_plane.runs.create import TaskCreation
 from control_plane.runs.desk import Desks
+from control_plane.runs.explain import Explanations
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.kept import KeptPlans
@@ -154,10 +155,12 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     kept = KeptPlans(db, archives, sealer)
     attached = AttachmentIndex(db)
     secrets = StackSecrets(db, sealer)
-    guard = PolicyGuard(db, engine, attached, TaskJudge(engine, attached, secrets))
+    task_judge = TaskJudge(engine, attached, secrets)
+    approval_judge = ApprovalJudge(engine, attached, secrets)
+    guard = PolicyGuard(db, engine, attached, task_judge)
     access = Access(db, guard)
     decisions = DecisionLog(db, guard, pages)
-    approvals = Approvals(db, ApprovalJudge(engine, attached, secrets), notices)
+    approvals = Approvals(db, approval_judge, notices)
 
     def policies_changed() -> None:
         approvals.wake()
@@ -215,6 +218,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             notices,
             authenticator,
             approvals,
+            Explanations(db, task_judge, approval_judge),
         ),
         runners=RunnerServicer(
             db, Admission(db, failures=failures), connections, desks, reach, sealer, archives, kept

@@ -40,6 +40,11 @@ class Runs:
         )
         return await self._transport.call(self._stub.CreateTask, request)
 
+    async def explain_task(self, stack_id: str, command: str) -> pb.ExplainTaskResponse:
+        """Would `create_task` create it now, and which policy says what? Nothing is created, nothing is stored."""
+        request = pb.ExplainTaskRequest(stack_id=stack_id, command=command)
+        return await self._transport.call(self._stub.ExplainTask, request)
+
     async def get(self, run_id: str) -> Run:
         return await self._transport.call(self._stub.GetRun, pb.GetRunRequest(run_id=run_id))
 

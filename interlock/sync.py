@@ -93,6 +93,7 @@ class Iterating(Generic[P, R]):
 
 class Runs(Face):
     create_task = Blocking(runs.Runs.create_task)
+    explain_task = Blocking(runs.Runs.explain_task)
     get = Blocking(runs.Runs.get)
     list = Iterating(runs.Runs.list)
     follow = Iterating(runs.Runs.follow)

@@ -30,7 +30,7 @@ from interlock.v1.run_pb2 import (
     Waiting,
     WaitReason,
 )
-from interlock.v1.run_service_pb2 import OutputChunk
+from interlock.v1.run_service_pb2 import ExplainTaskResponse, OutputChunk
 from interlock.v1.stack_pb2 import (
     ArchiveSource,
     Environment,
@@ -59,6 +59,7 @@ __all__ = [
     "Decision",
     "Environment",
     "EnvironmentVariable",
+    "ExplainTaskResponse",
     "GitCredential",
     "GitSource",
     "Hooks",

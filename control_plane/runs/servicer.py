@@ -12,6 +12,7 @@ from control_plane.identity.authenticator import Authenticator
 from control_plane.pools.connections import Connections
 from control_plane.runs import confirm, stop
 from control_plane.runs.create import TaskCreation
+from control_plane.runs.explain import Explanations
 from control_plane.runs.notices import Notices
 from control_plane.runs.queries import Queries
 from control_plane.runs.review import Approvals
@@ -35,10 +36,12 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         notices: Notices,
         authenticator: Authenticator,
         approvals: Approvals,
+        explanations: Explanations,
     ) -> None:
         self._db = db
         self._authenticator = authenticator
         self._approvals = approvals
+        self._explanations = explanations
         self._creation = creation
         self._starts = starts
         self._queries = queries
@@ -48,6 +51,9 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
 
     async def CreateTask(self, request: rpc.CreateTaskRequest, context: Any) -> run_pb2.Run:
         return await self._creation.create(principal.current.get(), request)
+
+    async def ExplainTask(self, request: rpc.ExplainTaskRequest, context: Any) -> rpc.ExplainTaskResponse:
+        return await self._explanations.of_task(principal.current.get(), request)
 
     async def GetRun(self, request: rpc.GetRunRequest, context: Any) -> run_pb2.Run:
         await self._queries.readable_row(principal.current.get(), request.run_id)

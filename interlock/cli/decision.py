@@ -95,7 +95,7 @@ def _fields(decision: Decision) -> dict[str, str]:
         "messages": "; ".join(decision.messages),
         "took": f"{decision.took_us / 1000:.1f} ms",
         "sample": "kept, as a policy asked" if decision.sample else "",
-        **{f"{_name(verdict)}": _said(verdict) for verdict in decision.verdicts},
+        **{named(verdict): said(verdict) for verdict in decision.verdicts},
         **{
             f"printed by {each.policy_id}, line {each.line}, {place}": each.text
             for place, each in enumerate(decision.prints, 1)
@@ -103,12 +103,14 @@ def _fields(decision: Decision) -> dict[str, str]:
     }
 
 
-def _name(verdict: PolicyVerdict) -> str:
+def named(verdict: PolicyVerdict) -> str:
+    """As in `task policy no-taint@2`."""
     kind = enums.name(PolicyKind, verdict.kind)
     return f"{'shadow ' if verdict.shadow else ''}{kind} policy {verdict.policy_id}@{verdict.revision}"
 
 
-def _said(verdict: PolicyVerdict) -> str:
+def said(verdict: PolicyVerdict) -> str:
+    """What its rules came to."""
     if verdict.failure:
         return f"could not be evaluated: {verdict.failure}"
     would_be = f", would be {verdict.would_be}" if verdict.would_be else ""

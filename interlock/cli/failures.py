@@ -48,7 +48,7 @@ def _where(error: errors.InterlockError) -> Iterator[str]:
                 if violation.description not in str(error):
                     yield f"  {violation.field}: {violation.description}"
         case errors.PermissionDenied() | errors.PolicyFailed() if error.decision_id:
-            yield f"  see why with: interlock decision show {error.decision_id}"
+            yield f"  decision {error.decision_id}; see it with: interlock decision show {error.decision_id}"
         case errors.StackLocked():
             yield f"  locked at {error.lock_time:%Y-%m-%d %H:%M} UTC by {error.owner.login}: {error.note or '-'}"
         case _:

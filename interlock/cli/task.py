@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from interlock import enums
-from interlock.cli import complete, failures, moments, show, task_run
+from interlock.cli import complete, failures, moments, show, task_explain, task_run
 from interlock.cli.choices import StateName
 from interlock.cli.session import connect, session
 from interlock.errors import InterlockError
@@ -39,6 +39,10 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Print the run's id and do not wait.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Create nothing; say whether it may run, and which policy says what."),
+    ] = False,
     request_id: Annotated[
         str,
         typer.Option(help="Your name for this task: the same one again gives the same run, not a second."),
@@ -56,8 +60,13 @@ def run(
 
     The exit code is the command's; 125 where Interlock itself refused or failed. Ctrl-C stops the run before it
     performs (on a terminal it asks); a command that performs is never stopped, and Ctrl-C only stops watching.
+    With --dry-run it is 0 where the task would be created, also where it would wait for approval, else 125.
     """
     text = command[0] if len(command) == 1 else shlex.join(command)
+    if dry_run:
+        with connect(context) as client:
+            is_allowed = task_explain.explain(client, stack_id, text, output)
+        raise typer.Exit(0 if is_allowed else task_run.EXIT_INTERLOCK)
     attended = task_run.run_task(
         session(context).connect_async,
         stack_id,

@@ -24,7 +24,7 @@ def test_a_denial_names_policy_message_and_decision() -> None:
 
     assert lines(errors.TaskDenied, "denied", denied) == [
         "interlock: denied by deny destroy: no destroy",
-        "  see why with: interlock decision show dec_1",
+        "  decision dec_1; see it with: interlock decision show dec_1",
     ]
 
 
