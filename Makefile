@@ -6,13 +6,16 @@ EQUIPPED := $(PYTHON) -m scripts.equip
 PYTEST := $(PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit integration e2e faults soak bench bench-scale setup stubs constraints clean
+.PHONY: help demo demo-ha test check unit integration e2e faults soak bench bench-scale setup stubs constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { gsub(" ", "|", $$1); printf "  make %-30s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## Start the system and show its main job on real Terraform
 	@$(EQUIPPED) $(PYTHON) -m scripts.demo
+
+demo-ha: setup ## Show three replicas on PostgreSQL, killed in turn while tasks perform
+	@$(EQUIPPED) $(PYTHON) -m scripts.demo_ha
 
 test: check ## Run all checks and all tests, against real OPA, Docker Engine, git and Terraform
 	@$(EQUIPPED) $(PYTEST)

@@ -66,15 +66,15 @@ class Registry:
         """A sign of life, and a look for those that give none."""
 
         def unit(tx: sa.Connection) -> Signs:
-            now = store.now_us(tx)
-            was_known = store.beat(tx, self.id, now)
-            if not was_known:
+            at = store.beat(tx, self.id)
+            if at is None:
                 store.insert_replica(tx, self.id, self._address)
-            gone = store.dead(tx, self.id, now - self._dead_after_us)
+                return Signs(was_known=False)
+            gone = store.dead(tx, self.id, at - self._dead_after_us)
             orphans = store.bury(tx, gone)
             if gone:
                 log.warning("replica.gone", replica_ids=gone, orphans=len(orphans))
-            return Signs(was_known, orphans)
+            return Signs(was_known=True, orphans=orphans)
 
         return await self._db.write(unit)
 

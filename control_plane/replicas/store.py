@@ -20,10 +20,13 @@ _ACTIVE: Final = [state.value for state in sorted(states.ACTIVE)]
 _BEFORE_THE_GATE: Final = [state.value for state in sorted(states.ACTIVE) if state.may_stop]
 
 _INSERT_REPLICA = sa.insert(replicas)
+# The clock that all replicas share.
+_NOW_US = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
 _BEAT = (
     sa.update(replicas)
     .where(replicas.c.id == sa.bindparam("replica"))
-    .values(heartbeat_at=sa.bindparam("now"))
+    .values(heartbeat_at=_NOW_US)
+    .returning(replicas.c.heartbeat_at)
 )
 _BURY = sa.delete(replicas).where(replicas.c.id == sa.bindparam("replica"))
 _OTHERS = sa.select(replicas.c.id).where(replicas.c.id != sa.bindparam("replica"))
@@ -155,11 +158,10 @@ class RemoteRunner:
 
 
 def now_us(connection: sa.Connection) -> int:
-    """The clock that all replicas share."""
+    """By the clock that all replicas share."""
     if connection.dialect.name != "postgresql":
         return clock.now_us()
-    micros = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
-    return int(connection.execute(sa.select(micros)).scalar_one())
+    return int(connection.execute(sa.select(_NOW_US)).scalar_one())
 
 
 def insert_replica(connection: sa.Connection, replica_id: str, address: str) -> None:
@@ -168,9 +170,10 @@ def insert_replica(connection: sa.Connection, replica_id: str, address: str) -> 
     connection.execute(_INSERT_REPLICA, row)
 
 
-def beat(connection: sa.Connection, replica_id: str, now: int) -> bool:
-    """False where the others have given this replica up."""
-    return connection.execute(_BEAT, {"replica": replica_id, "now": now}).rowcount == 1
+def beat(connection: sa.Connection, replica_id: str) -> int | None:
+    """The time of this sign of life; None where the others have given this replica up."""
+    at: int | None = connection.execute(_BEAT, {"replica": replica_id}).scalar_one_or_none()
+    return at
 
 
 def others(connection: sa.Connection, replica_id: str) -> list[str]:

@@ -29,6 +29,8 @@ class Database:
 
     def __init__(self, url: str, *, readers: int = 2, writers: int = 8) -> None:
         self.url = parse(url)
+        # Counts up with every `write` that was committed, and maybe with others.
+        self.writes = 0
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._backend: _Sqlite | _Postgresql
         if self.is_sqlite:
@@ -48,7 +50,10 @@ class Database:
         It may run more than once, where it lost a race for a row: it must do nothing but speak to the database.
         Cancelling the caller does not undo the unit: it may still be committed.
         """
-        return await self._backend.write(unit)
+        try:
+            return await self._backend.write(unit)
+        finally:
+            self.writes += 1
 
     def close(self) -> None:
         """Finishes what was submitted and closes every connection. Blocks."""

@@ -1,0 +1,1 @@
+"""The demonstration of several replicas: `make demo-ha`."""
