@@ -112,6 +112,16 @@ class Unavailable(DomainError):
         super().__init__(message, details=[error_details_pb2.RetryInfo(retry_delay=delay)])
 
 
+class ShuttingDown(Unavailable):
+    reason = ErrorReason.ERROR_REASON_SHUTTING_DOWN
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this server is shutting down and has not done what was asked; connect again, and follow from the offset "
+            "that you have"
+        )
+
+
 class DatabaseUnavailable(Unavailable):
     reason = ErrorReason.ERROR_REASON_DATABASE_UNAVAILABLE
 

@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from control_plane import errors
+from control_plane.door import Door
 from control_plane.identity import principal
 from control_plane.identity.authenticator import Authenticator
 
@@ -44,6 +45,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
         self._wrapped: dict[str, Handler] = {}
+        self.door = Door()
 
     async def intercept_service(
         self,
@@ -62,7 +64,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return handler
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        call = _Call(method, handler.request_deserializer, self._authenticator)
+        call = _Call(method, handler.request_deserializer, self._authenticator, self.door)
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
                 call.unary(handler.unary_unary), _as_is, handler.response_serializer
@@ -83,16 +85,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 class _Call:
     """The four shapes of a method, each between the same beginning and the same end."""
 
-    def __init__(self, method: str, parse: Callable[[bytes], Message], authenticator: Authenticator) -> None:
+    def __init__(
+        self, method: str, parse: Callable[[bytes], Message], authenticator: Authenticator, door: Door
+    ) -> None:
         self._method = method
+        self._door = door
         self._parse_bytes = parse
         self._authenticator = authenticator
 
     def unary(self, behaviour: Callable[[Message, Context], Awaitable[Any]]) -> Any:
         async def call(raw: bytes, context: Context) -> Any:
             try:
-                await self._authenticate(context)
-                return await behaviour(self._parse(raw), context)
+                with self._door.inside():
+                    await self._authenticate(context)
+                    return await behaviour(self._parse(raw), context)
             except Exception as error:  # noqa: BLE001  # the boundary: every error becomes a status
                 await self._fail(context, error)
 
@@ -101,6 +107,7 @@ class _Call:
     def stream(self, behaviour: Callable[[Message, Context], AsyncIterator[Any]]) -> Any:
         async def call(raw: bytes, context: Context) -> AsyncIterator[Any]:
             try:
+                self._door.check()
                 await self._authenticate(context)
                 async for message in behaviour(self._parse(raw), context):
                     yield message
@@ -112,8 +119,9 @@ class _Call:
     def unary_of_stream(self, behaviour: Callable[[AsyncIterator[Message], Context], Awaitable[Any]]) -> Any:
         async def call(raw: AsyncIterator[bytes], context: Context) -> Any:
             try:
-                await self._authenticate(context)
-                return await behaviour(self._parse_each(raw), context)
+                with self._door.inside():
+                    await self._authenticate(context)
+                    return await behaviour(self._parse_each(raw), context)
             except Exception as error:  # noqa: BLE001  # the boundary: every error becomes a status
                 await self._fail(context, error)
 
@@ -124,6 +132,7 @@ class _Call:
     ) -> Any:
         async def call(raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             try:
+                self._door.check()
                 await self._authenticate(context)
                 async for message in behaviour(self._parse_each(raw), context):
                     yield message

@@ -99,6 +99,7 @@ from interlock.v1 import (
 from policies.workbench.toolchain import OpaNotFoundError
 
 _GRACE_S = 10.0
+_LAST_WORDS_S = 0.5
 log = structlog.get_logger(__name__)
 
 
@@ -362,6 +363,9 @@ async def _serve_calls(settings: Config, plane: ControlPlane, stop: asyncio.Futu
         await status.enter_graceful_shutdown()
         plane.servicers.runners.close()
         plane.watches.close()
+        await plane.interceptor.door.close(within_s=_GRACE_S)
+        # gRPC answers a call that meets its end with a bare CANCELLED: first everybody hears UNAVAILABLE.
+        await asyncio.sleep(_LAST_WORDS_S)
         await server.stop(_GRACE_S)
         (settings.data_dir / "server.json").unlink(missing_ok=True)
 

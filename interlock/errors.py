@@ -266,7 +266,9 @@ def from_rpc(error: grpc.aio.AioRpcError) -> InterlockError:
     """The error of the tree that a failed call stands for."""
     details = _details(error)
     reason = next((info.reason for info in _error_infos(details) if info.domain == DOMAIN), "")
-    kind = InterlockError.by_reason.get(reason) or InterlockError.by_code.get(error.code(), InterlockError)
+    # Not this side's own doing, which is asyncio's CancelledError: a server ended in the moment in which the call came.
+    code = grpc.StatusCode.UNAVAILABLE if error.code() is grpc.StatusCode.CANCELLED else error.code()
+    kind = InterlockError.by_reason.get(reason) or InterlockError.by_code.get(code, InterlockError)
     problem = kind(_message(error), reason=reason, details=details)
     problem.code = error.code()
     return problem

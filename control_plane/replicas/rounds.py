@@ -14,11 +14,12 @@ import sqlalchemy as sa
 import structlog
 
 from control_plane import clock, errors
+from control_plane.errors import ShuttingDown
 from control_plane.identity.errors import BadCredentials
 from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.replicas import store
 from control_plane.replicas.registry import Registry
-from control_plane.runs.errors import ShuttingDown, TakenOver
+from control_plane.runs.errors import TakenOver
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.reach import Reach
 from control_plane.runs.stop import ask_runner

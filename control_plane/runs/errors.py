@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from google.rpc import error_details_pb2
 
-from control_plane.errors import AlreadyExists, DomainError, Unavailable
+from control_plane.errors import AlreadyExists, DomainError
 from interlock.v1.errors_pb2 import ErrorReason
 
 
@@ -109,13 +109,6 @@ class ProtocolVersion(DomainError):
         super().__init__(
             f"the runner speaks protocol {theirs}, this control plane {ours}; upgrade the {older}"
         )
-
-
-class ShuttingDown(Unavailable):
-    reason = ErrorReason.ERROR_REASON_SHUTTING_DOWN
-
-    def __init__(self) -> None:
-        super().__init__("this server is shutting down; connect again and go on from the offset you have")
 
 
 class TakenOver(AlreadyExists):

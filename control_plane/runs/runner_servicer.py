@@ -11,13 +11,14 @@ import sqlalchemy as sa
 import structlog
 
 from control_plane import clock, errors
+from control_plane.errors import ShuttingDown
 from control_plane.identity.errors import BadCredentials
 from control_plane.keys import Sealer
 from control_plane.pools.admission import Admission, AnotherMachine, PoolTokenInfo
 from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.runs import assignments, store
 from control_plane.runs.desk import Desks
-from control_plane.runs.errors import FencedOut, ProtocolVersion, ShuttingDown, TakenOver
+from control_plane.runs.errors import FencedOut, ProtocolVersion, TakenOver
 from control_plane.runs.kept import KeptPlans
 from control_plane.runs.reach import Reach
 from control_plane.runs.runner_stream import RunnerStream

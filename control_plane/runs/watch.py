@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
-from control_plane.runs.errors import OffsetPastEnd, OutputMissing, ShuttingDown
+from control_plane.errors import ShuttingDown
+from control_plane.runs.errors import OffsetPastEnd, OutputMissing
 from control_plane.runs.feeds import Feed, Feeds
 from control_plane.runs.queries import Queries
 from control_plane.runs.states import RunState

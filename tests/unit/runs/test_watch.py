@@ -9,7 +9,8 @@ from typing import cast
 
 import pytest
 
-from control_plane.runs.errors import OffsetPastEnd, OutputMissing, ShuttingDown
+from control_plane.errors import ShuttingDown
+from control_plane.runs.errors import OffsetPastEnd, OutputMissing
 from control_plane.runs.feeds import CAPACITY_PAUSE_S, Feeds
 from control_plane.runs.queries import Queries
 from control_plane.runs.watch import Watches
