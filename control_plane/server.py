@@ -57,6 +57,7 @@ from control_plane.replicas.notes import Kind
 from control_plane.replicas.registry import Registry
 from control_plane.replicas.rounds import Rounds
 from control_plane.replicas.together import Together
+from control_plane.runs.abandon import Abandonment
 from control_plane.runs.create import TaskCreation
 from control_plane.runs.desk import Desks
 from control_plane.runs.explain import Explanations
@@ -213,6 +214,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             db,
             TaskCreation(db, guard, pins, queries, notices, approvals),
             RunStarts(db, guard, pins, queries, notices),
+            Abandonment(db, outputs, connections, notices),
             queries,
             watches,
             connections,

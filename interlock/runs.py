@@ -116,6 +116,23 @@ class Runs:
         )
         return await self._transport.call(self._stub.ReviewRun, request)
 
+    async def abandon(self, run_id: str, *, reason: str, force: bool = False) -> Run:
+        """Gives up a run past its gate whose runner is out of reach, and frees the slot. For admins, who answer for it.
+
+        `force` also takes a run whose runner is in reach. Raises WrongState, PermissionDenied.
+        """
+        request = pb.AbandonRunRequest(run_id=run_id, reason=reason, force=force)
+        return await self._transport.call(self._stub.AbandonRun, request)
+
+    async def late_output(self, run_id: str, *, offset: int = 0) -> AsyncIterator[OutputChunk]:
+        """What an abandoned run's runner wrote afterwards, as far as it is stored. It does not follow.
+
+        Offsets count on from the run's own output. Raises WrongState where the run was not abandoned.
+        """
+        request = pb.ReadLateOutputRequest(run_id=run_id, output_offset=offset)
+        async for response in self._transport.stream(self._stub.ReadLateOutput, request):
+            yield response.output
+
     async def discard(self, run_id: str) -> Run:
         """Takes a run out of the queue. Raises WrongState where it is not queued."""
         return await self._transport.call(self._stub.DiscardRun, pb.DiscardRunRequest(run_id=run_id))

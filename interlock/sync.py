@@ -99,6 +99,8 @@ class Runs(Face):
     follow = Iterating(runs.Runs.follow)
     wait = Blocking(runs.Runs.wait)
     stop = Blocking(runs.Runs.stop)
+    abandon = Blocking(runs.Runs.abandon)
+    late_output = Iterating(runs.Runs.late_output)
     discard = Blocking(runs.Runs.discard)
     approve = Blocking(runs.Runs.approve)
     reject = Blocking(runs.Runs.reject)

@@ -105,6 +105,17 @@ class Transport:
         """Notes that a stream ended because of its token. True if another can be had."""
         return self._tokens.refuse(metadata[0][1].removeprefix("Bearer "))
 
+    async def stream(
+        self, method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request
+    ) -> AsyncIterator[Response]:
+        """Every response of one stream, as it comes. Where it breaks off, it is not opened again."""
+        try:
+            call = method(request, metadata=await self.metadata())
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from error
+
     async def pages(
         self,
         method: grpc.aio.UnaryUnaryMultiCallable[AnyListRequest, AnyListResponse],

@@ -20,6 +20,7 @@ from interlock.v1.policy_pb2 import (
 from interlock.v1.pool_pb2 import ContainerOptions, Pool, PoolToken, Runner, RunnerState
 from interlock.v1.run_pb2 import (
     Commit,
+    LateEvidence,
     Review,
     ReviewVerdict,
     Run,
@@ -63,6 +64,7 @@ __all__ = [
     "GitCredential",
     "GitSource",
     "Hooks",
+    "LateEvidence",
     "MountedFile",
     "OutputChunk",
     "Policy",

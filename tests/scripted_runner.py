@@ -47,6 +47,11 @@ class ScriptedRunner:
         self.send(hello=self.hello)
         return (await self.receive("welcome")).welcome
 
+    def disconnect(self) -> None:
+        """As a network that breaks: `connect` dials again."""
+        self._answers.cancel()
+        self._to_send = asyncio.Queue()
+
     def send(self, **message: Any) -> None:
         self._to_send.put_nowait(rpc.ConnectRequest(**message))
 

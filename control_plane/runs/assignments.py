@@ -25,6 +25,11 @@ _END = (
     .where(assignments.c.id == sa.bindparam("assignment_id"))
     .values(ended_at=sa.bindparam("now"), job_sealed=None)
 )
+_END_WITH_JOB = (
+    sa.update(assignments)
+    .where(assignments.c.id == sa.bindparam("assignment_id"))
+    .values(ended_at=sa.bindparam("now"))
+)
 _CURRENT = sa.select(runs).where(
     runs.c.id == sa.bindparam("run_id"),
     runs.c.assignment_id == sa.bindparam("assignment_id"),
@@ -99,8 +104,10 @@ def accept(connection: sa.Connection, assignment_id: str) -> bool:
     return connection.execute(_ACCEPT, {"assignment_id": assignment_id, "now": clock.now_us()}).rowcount == 1
 
 
-def end(connection: sa.Connection, assignment_id: str) -> None:
-    connection.execute(_END, {"assignment_id": assignment_id, "now": clock.now_us()})
+def end(connection: sa.Connection, assignment_id: str, *, keeps_job: bool = False) -> None:
+    """`keeps_job`: its runner may come back without it, and needs the secrets in it to mask what it will report."""
+    statement = _END_WITH_JOB if keeps_job else _END
+    connection.execute(statement, {"assignment_id": assignment_id, "now": clock.now_us()})
 
 
 def open_job(assignment: sa.Row[Any], sealer: Sealer) -> rpc.Job:

@@ -11,7 +11,7 @@ import structlog
 from control_plane import errors
 from control_plane.pools.connections import Connections, HeldRun, RunnerConnection
 from control_plane.replicas.registry import Registry
-from control_plane.runs import output_parts, progress
+from control_plane.runs import late, output_parts, progress
 from control_plane.runs.errors import FencedOut, OutputMismatch
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.notices import Notices
@@ -58,6 +58,8 @@ class Desk:
         # The runner counts from here.
         self._start = held.output_start
         self._waiting: asyncio.Queue[rpc.ConnectRequest] = asyncio.Queue(_MAX_WAITING)
+        # The run was abandoned: what comes is evidence, and moves nothing.
+        self._is_late = False
 
     async def put(self, message: rpc.ConnectRequest) -> None:
         await self._waiting.put(message)
@@ -75,12 +77,36 @@ class Desk:
         while not is_over:
             message = await self._waiting.get()
             try:
-                is_over = await self._take(message)
+                is_over = await self._take_in_time_or_late(message)
             except FencedOut as error:
                 self._reject(error, release=True)
                 return
             except (OutputMismatch, errors.DiskFull) as error:
                 self._reject(error, release=False)
+
+    async def _take_in_time_or_late(self, message: rpc.ConnectRequest) -> bool:
+        if not self._is_late:
+            try:
+                return await self._take(message)
+            except FencedOut:
+                await self._write(self._returned_late)
+                self._is_late = True
+        return await self._take_late(message)
+
+    async def _take_late(self, message: rpc.ConnectRequest) -> bool:
+        match message.WhichOneof("message"):
+            case "output":
+                await self._append(message.output)
+            case "gate":
+                refusal = "the run was abandoned before its command began; it will not be performed"
+                answer = rpc.GateAnswer(assignment=self._ref, go=False, reason=refusal)
+                self._runner.send(rpc.ConnectResponse(gate=answer))
+            case "result":
+                return await self._result(message.result)
+        return False
+
+    async def _returned_late(self) -> None:
+        await self._desks.db.write(lambda tx: late.returned(tx, self._ref, self._runner.runner_id))
 
     async def _take(self, message: rpc.ConnectRequest) -> bool:
         match message.WhichOneof("message"):
@@ -158,10 +184,16 @@ class Desk:
         return True
 
     async def _record(self, report: rpc.RunResult, stored: StoredOutput) -> None:
-        after = await self._desks.db.write(
-            lambda tx: progress.result(tx, report, self._runner.runner_id, stored)
-        )
-        log.info("run.ended" if after.is_final else "run.planned", run_id=self._ref.run_id, state=after.value)
+        if self._is_late:
+            await self._desks.db.write(lambda tx: late.result(tx, report, self._runner.runner_id, stored))
+            log.info("run.late_result", run_id=self._ref.run_id, runner_id=self._runner.runner_id)
+        else:
+            after = await self._desks.db.write(
+                lambda tx: progress.result(tx, report, self._runner.runner_id, stored)
+            )
+            log.info(
+                "run.ended" if after.is_final else "run.planned", run_id=self._ref.run_id, state=after.value
+            )
         self._runner.send(rpc.ConnectResponse(result_ack=rpc.ResultAck(assignment=self._ref)))
         self._desks.notices.run_moved(self._ref.run_id)
         self._desks.notices.queue_changed(self._stack_id)

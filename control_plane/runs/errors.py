@@ -41,6 +41,16 @@ class OffsetPastEnd(DomainError):
         super().__init__(f"output_offset {offset} is past the end: {size} bytes are stored")
 
 
+class LateOffsetPastEnd(DomainError):
+    code = grpc.StatusCode.OUT_OF_RANGE
+    reason = ErrorReason.ERROR_REASON_OFFSET_PAST_END
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(
+            f"output_offset {offset} is past the end of what the run's runner has reported so far"
+        )
+
+
 class OutputMissing(DomainError):
     """Stored output is gone or was cut off."""
 

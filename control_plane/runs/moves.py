@@ -56,9 +56,13 @@ def end(
     by: Principal = SYSTEM,
     failure: run_pb2.RunFailure.ValueType = run_pb2.RUN_FAILURE_UNSPECIFIED,
     output: StoredOutput = NO_OUTPUT,
+    keeps_job: bool = False,
     **columns: object,
 ) -> None:
-    """Brings a run into a final state and, in the same transaction, frees what it held: slot or place in the queue."""
+    """Brings a run into a final state and, in the same transaction, frees what it held: slot or place in the queue.
+
+    `keeps_job`: as `assignments.end`.
+    """
     before = RunState(run.state)
     advance(
         connection,
@@ -78,7 +82,7 @@ def end(
             raise SlotLost(
                 f"{run.id} does not hold the slot of {run.stack_id} under fencing token {run.fence}"
             )
-        assignments.end(connection, run.assignment_id)
+        assignments.end(connection, run.assignment_id, keeps_job=keeps_job)
     elif before is RunState.QUEUED:
         store.leave_queue(connection, run.stack_id)
 

@@ -14,7 +14,7 @@ from control_plane.identity.principal import Principal
 from control_plane.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES, PageTokens
 from control_plane.pools.connections import Connections
 from control_plane.replicas.registry import Registry
-from control_plane.runs import messages, plans, review_store, store, waiting
+from control_plane.runs import late, messages, plans, review_store, store, waiting
 from control_plane.runs.errors import WrongState
 from control_plane.runs.review_input import to_reviews
 from control_plane.runs.states import WAITING, RunState
@@ -117,7 +117,7 @@ class Queries:
         may_read.update(zip(ordered, answers, strict=True))
 
     async def _load_with(self, unit: Callable[[sa.Connection], tuple[Any, ...]]) -> run_pb2.Run:
-        row, changes, obstacles, reviewed = await self._db.read(unit)
+        row, changes, obstacles, reviewed, evidence = await self._db.read(unit)
         why = None
         if RunState(row.state) is RunState.PENDING_REVIEW:
             why = waiting.for_approval(reviewed.reason)
@@ -125,7 +125,7 @@ class Queries:
             why = waiting.explain_run(
                 row.id, row.creator_id, RunState(row.state), self._with_runners(obstacles)
             )
-        return messages.to_run(
+        run = messages.to_run(
             row,
             output_size_bytes=self._durable(row),
             waiting=why,
@@ -133,13 +133,21 @@ class Queries:
             reviews=reviewed.reviews,
             approval_decision_id=reviewed.decision_id,
         )
+        if evidence is not None:
+            output = self._outputs.opened(row.id)
+            run.late_evidence.CopyFrom(
+                late.to_message(evidence, row, output.durable_bytes if output else None)
+            )
+        return run
 
     def _whole(self, connection: sa.Connection, run_id: str) -> tuple[Any, ...]:
         row = store.find(connection, run_id)
         if row is None:
             raise errors.NotFound("run", run_id)
         obstacles = _obstacles(connection, row, self._replicas) if _waits(row) else None
-        return row, store.history(connection, run_id), obstacles, _reviewed(connection, run_id)
+        was_abandoned = row.failure == run_pb2.RUN_FAILURE_ABANDONED
+        evidence = late.find(connection, run_id) if was_abandoned else None
+        return row, store.history(connection, run_id), obstacles, _reviewed(connection, run_id), evidence
 
     def _with_runners(self, obstacles: waiting.Obstacles) -> waiting.Obstacles:
         runners = self._connections.of_pool(obstacles.pool_id)

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from control_plane.keys import Sealer
-from control_plane.runs import assignments, moves, progress, reach, store
+from control_plane.runs import assignments, late, moves, progress, reach, store
 from control_plane.runs.errors import FencedOut
 from control_plane.runs.states import RunState
 from control_plane.storage.output_files import StoredOutput
@@ -56,6 +56,10 @@ def reconcile(
         try:
             run = assignments.current(connection, held.assignment, hello.runner_id)
         except FencedOut as error:
+            if (kept := _keep_late(connection, held, hello.runner_id, sealer)) is not None:
+                outcome.kept.append(kept)
+                outcome.touched.append((kept.ref.run_id, kept.stack_id))
+                continue
             verdict = rpc.HeldVerdict(
                 assignment=held.assignment, action=rpc.HELD_ACTION_RELEASE, reason=error.message
             )
@@ -88,6 +92,28 @@ def _keep(connection: sa.Connection, run: sa.Row[Any], held: rpc.HeldAssignment,
         job=assignments.open_job(assignment, sealer),
     )
     return Kept(held.assignment, run.stack_id, verdict, run.stop_requested, assignment.output_start)
+
+
+def _keep_late(
+    connection: sa.Connection, held: rpc.HeldAssignment, runner_id: str, sealer: Sealer
+) -> Kept | None:
+    """Of an abandoned run. A command that performs is not cut off; one that does not will never begin."""
+    try:
+        run = late.returned(connection, held.assignment, runner_id)
+    except FencedOut:
+        return None
+    assignment = assignments.find(connection, run.assignment_id)
+    if assignment is None or assignment.job_sealed is None:
+        return None
+    verdict = rpc.HeldVerdict(
+        assignment=held.assignment,
+        action=rpc.HELD_ACTION_CONTINUE,
+        reason=run.state_reason,
+        job=assignments.open_job(assignment, sealer),
+    )
+    return Kept(
+        held.assignment, run.stack_id, verdict, stop_requested=True, output_start=assignment.output_start
+    )
 
 
 def _miss(connection: sa.Connection, run: sa.Row[Any], hello: rpc.Hello, output: StoredOutput) -> bool:

@@ -11,6 +11,7 @@ from control_plane.identity import principal
 from control_plane.identity.authenticator import Authenticator
 from control_plane.pools.connections import Connections
 from control_plane.runs import confirm, stop
+from control_plane.runs.abandon import Abandonment
 from control_plane.runs.create import TaskCreation
 from control_plane.runs.explain import Explanations
 from control_plane.runs.notices import Notices
@@ -30,6 +31,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         db: Database,
         creation: TaskCreation,
         starts: RunStarts,
+        abandonment: Abandonment,
         queries: Queries,
         watches: Watches,
         connections: Connections,
@@ -44,6 +46,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         self._explanations = explanations
         self._creation = creation
         self._starts = starts
+        self._abandonment = abandonment
         self._queries = queries
         self._watches = watches
         self._connections = connections
@@ -108,6 +111,19 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
     async def GetPlan(self, request: rpc.GetPlanRequest, context: Any) -> run_pb2.Plan:
         row = await self._queries.readable_row(principal.current.get(), request.run_id)
         return await self._queries.plan(row)
+
+    async def AbandonRun(self, request: rpc.AbandonRunRequest, context: Any) -> run_pb2.Run:
+        caller = principal.current.get()
+        await self._queries.readable_row(caller, request.run_id)
+        await self._abandonment.abandon(caller, request)
+        return await self._queries.load(request.run_id)
+
+    async def ReadLateOutput(
+        self, request: rpc.ReadLateOutputRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[rpc.ReadLateOutputResponse]:
+        row = await self._queries.readable_row(principal.current.get(), request.run_id)
+        async for chunk in self._abandonment.late_output(row, request.output_offset):
+            yield rpc.ReadLateOutputResponse(output=chunk)
 
     async def _stop(self, unit: Unit[stop.Stop]) -> run_pb2.Run:
         outcome = await self._db.write(unit)

@@ -58,6 +58,11 @@ _FREE_SLOT = (
     .values(holder_run_id=None, ready_at=sa.bindparam("now"))
 )
 
+# Whoever still shows the token of an abandoned run is too late from this moment on, not only from the next run's.
+_BUMP_FENCE = (
+    sa.update(slots).where(slots.c.stack_id == sa.bindparam("of_stack")).values(fence=slots.c.fence + 1)
+)
+
 # The next run of a stack that may be started: the oldest, and while the stack is locked the oldest of the lock's owner.
 _MAY_START = sa.and_(
     runs.c.stack_id == slots.c.stack_id,
@@ -225,6 +230,11 @@ def free_slot(connection: sa.Connection, run: sa.Row[Any]) -> bool:
         {"of_stack": run.stack_id, "of_run": run.id, "of_fence": run.fence, "now": clock.now_us()},
     )
     return freed.rowcount == 1
+
+
+def bump_fence(connection: sa.Connection, stack_id: str) -> None:
+    """Makes every fencing token stale that was given out for this stack."""
+    connection.execute(_BUMP_FENCE, {"of_stack": stack_id})
 
 
 def startable(

@@ -112,7 +112,8 @@ class _Watcher:
     async def catch_up(self, run: run_pb2.Run, version: int, *, is_first: bool) -> AsyncIterator[Message]:
         """All that is new: the run where it changed, and output to the end or until it changes again."""
         if is_final(run):
-            async for message in self._output():
+            # Behind it there may be more: what an abandoned run's runner reported late is not the run's own.
+            async for message in self._output(end=run.output_size_bytes):
                 yield message
             if self._wants_output and self._position < run.output_size_bytes:
                 raise OutputMissing(run.id, self._position, run.output_size_bytes)
@@ -135,21 +136,24 @@ class _Watcher:
     async def _output(self, *, version: int | None = None, end: int | None = None) -> AsyncIterator[Message]:
         """Output from where the watcher stands: to its end, to `end`, or as long as the run is at `version`."""
         while self._wants_output and (end is None or self._position < end):
-            if version not in (None, self._feed.version) or (message := await self._next()) is None:
+            if version not in (None, self._feed.version) or (message := await self._next(end)) is None:
                 return
             yield message
 
-    async def _next(self) -> Message | None:
-        """The next piece of output; None at the end."""
+    async def _next(self, end: int | None) -> Message | None:
+        """The next piece of output, up to `end`; None where there is no more."""
         output = self._outputs.opened(self._run_id)
         if output is not None:
             if self._position >= output.size_bytes:
                 return None
             recent = output.recent(self._position)
             if recent is not None and recent[0] == self._position:
-                self._position += len(recent[1])
-                return self._feed.serialised(*recent)
-        data = await self._outputs.read(self._run_id, self._position, READ_BLOCK_BYTES)
+                after = self._position + len(recent[1])
+                if end is None or after <= end:
+                    self._position = after
+                    return self._feed.serialised(*recent)
+        length = READ_BLOCK_BYTES if end is None else min(READ_BLOCK_BYTES, end - self._position)
+        data = await self._outputs.read(self._run_id, self._position, length)
         if not data:
             return None
         chunk = rpc.OutputChunk(offset=self._position, data=data)

@@ -365,6 +365,20 @@ plans = Table(
     ),
 )
 
+# What the runner of an abandoned run reported afterwards. Changes nothing of the run.
+late_evidence = Table(
+    "late_evidence",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.id"), primary_key=True),
+    Column("returned_at", BigInteger, nullable=False),
+    Column("reported_at", BigInteger),
+    Column("exit_code", Integer),
+    Column("reason", Text, nullable=False, server_default=""),
+    # Of the run's own output and the late output together.
+    Column("whole_output_size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("whole_output_sha256", String(64), nullable=False, server_default=""),
+)
+
 policies = Table(
     "policies",
     metadata,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from interlock import enums
-from interlock.cli import complete, failures, moments, show, task_explain, task_run
+from interlock.cli import complete, failures, moments, show, task_abandon, task_explain, task_run
 from interlock.cli.choices import StateName
 from interlock.cli.session import connect, session
 from interlock.errors import InterlockError
@@ -26,6 +26,9 @@ Note = Annotated[str, typer.Option("--note", "-m", help="Why; kept with the run.
 RunId = Annotated[
     str, typer.Argument(metavar="RUN", help="The run's id, run_….", autocompletion=complete.runs)
 ]
+
+app.command("abandon")(task_abandon.abandon)
+app.command("late")(task_abandon.late)
 
 
 @app.command()
@@ -218,6 +221,7 @@ def _fields(run: Run) -> dict[str, str]:
         "decision": run.decision_id,
         "approval decision": run.approval_decision_id,
         "runner": run.runner_id,
+        "late evidence": task_abandon.described(run),
     }
 
 

@@ -102,9 +102,10 @@ async def test_without_an_access_policy_only_admins_have_access(strict: House, b
             await writer.runs.create_task(stack.id, "true")
 
 
-async def test_only_admins_make_stacks_policies_keys_and_read_the_audit_log(
+async def test_only_admins_make_stacks_policies_keys_abandon_runs_and_read_the_audit_log(
     strict: House, boss: Client
 ) -> None:
+    run = await boss.runs.create_task((await new_stack(boss, labels=["teams"])).id, "true")
     async with await member(strict, boss, "ops") as writer:
         for call in (
             writer.stacks.create("mine", image="x", tool="custom"),
@@ -112,6 +113,7 @@ async def test_only_admins_make_stacks_policies_keys_and_read_the_audit_log(
             writer.identity.create_key("friend"),
             writer.pools.create_token("public", name="mine"),
             writer.audit.verify(),
+            writer.runs.abandon(run.id, reason="mine"),
         ):
             with pytest.raises(errors.PermissionDenied, match="only an admin may"):
                 await call

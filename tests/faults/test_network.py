@@ -106,6 +106,29 @@ async def test_a_go_that_never_arrived_is_given_again_and_the_command_performed_
     assert (seen.state, seen.output) == ("FINISHED", b"performed\n")
 
 
+async def test_a_command_whose_run_was_abandoned_meanwhile_goes_on_and_its_masked_output_becomes_evidence(
+    house: House, wire: Wire, client: Client, test_image: str, docker_client: docker.DockerClient
+) -> None:
+    run = await performing(client, test_image)
+    await grown(client, run.id)
+    await wire.cut()
+    await unreachable(client, run.id)
+    abandoned = await client.runs.abandon(run.id, reason="the network is down")
+    await wire.restore()
+    async with asyncio.timeout(60):
+        while not (await client.runs.get(run.id)).HasField("late_evidence"):
+            await asyncio.sleep(0.05)
+    end(docker_client, run.id)
+    async with asyncio.timeout(60):
+        while not (later := await client.runs.get(run.id)).late_evidence.HasField("report_time"):
+            await asyncio.sleep(0.05)
+    assert (later.state, later.late_evidence.exit_code) == (abandoned.state, 0)
+    own = (await watch(client, run.id)).output
+    late = b"".join([chunk.data async for chunk in client.runs.late_output(run.id)])
+    assert len(own) == abandoned.output_size_bytes
+    assert own + late == expected(own + late)
+
+
 @RESETS
 async def test_a_watcher_that_is_cut_off_again_and_again_sees_every_byte_once(
     house: House, client: Client, test_image: str, docker_client: docker.DockerClient, reset: bool
