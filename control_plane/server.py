@@ -163,6 +163,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     access = Access(db, guard)
     decisions = DecisionLog(db, guard, pages)
     approvals = Approvals(db, approval_judge, notices)
+    notices.wake_approvals = approvals.wake
 
     def policies_changed() -> None:
         approvals.wake()

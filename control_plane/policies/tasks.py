@@ -136,6 +136,11 @@ def session_of(principal: Principal) -> inputs.SessionInfo:
     )
 
 
+def stored_session(principal: Principal) -> dict[str, object]:
+    """`session_of` as JSON, to be an input again later."""
+    return {**vars(session_of(principal)), "teams": list(principal.teams)}
+
+
 def _refs(
     index: AttachedPolicies, stack: StackSnapshot, kind: Kind, *, shadow: bool = False
 ) -> Sequence[PolicyRef]:

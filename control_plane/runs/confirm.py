@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from control_plane import clock
 from control_plane.clock import to_timestamp
 from control_plane.identity.principal import Principal
-from control_plane.runs import moves, stop
+from control_plane.runs import approval, moves, stop
 from control_plane.runs.errors import WrongState
 from control_plane.runs.states import RunState
 from control_plane.stacks import snapshot
@@ -25,10 +25,8 @@ def confirm(connection: sa.Connection, by: Principal, request: rpc.ConfirmRunReq
     """UNCONFIRMED becomes CONFIRMED: its plan, and no other, is given to the next runner with room. Returns the id of
     its stack. The same request_id again changes nothing.
 
-    An approval policy that is to have its say before a plan is applied stands between the two checks of this function.
-
     Raises:
-        WrongState: it is not UNCONFIRMED.
+        WrongState: it is not UNCONFIRMED, or approval policies have not approved it as it is.
         StackLocked: somebody else holds the stack's lock.
     """
     run = stop.find(connection, request.run_id)
@@ -38,6 +36,7 @@ def confirm(connection: sa.Connection, by: Principal, request: rpc.ConfirmRunReq
     if state is not RunState.UNCONFIRMED:
         raise WrongState(run.id, f"{run.id} has no plan that waits to be confirmed: it is {state}")
     require_not_locked_against(by, snapshot.load(connection, run.stack_id))
+    approval.require(connection, run)
     confirmation = run_pb2.Confirmation(
         caller=by.to_caller(), confirm_time=to_timestamp(clock.now_us()), note=request.note
     )

@@ -13,7 +13,7 @@ from control_plane.audit import events
 from control_plane.identity.principal import Principal
 from control_plane.policies import records
 from control_plane.policies.records import Judgement
-from control_plane.policies.tasks import session_of
+from control_plane.policies.tasks import stored_session
 from control_plane.runs import messages, review_store, store
 from control_plane.runs.errors import ChangedMeanwhile
 from control_plane.runs.notices import Notices
@@ -161,8 +161,7 @@ class _Task:
         if not self.judgement.needs_approval:
             return store.insert_queued(connection, values, "allowed by policy")
         run = store.insert_pending_review(connection, values, "allowed by policy; approval policies apply")
-        session = {**vars(session_of(self.principal)), "teams": list(self.principal.teams)}
-        review_store.begin(connection, run[0].id, session)
+        review_store.begin(connection, run[0].id, stored_session(self.principal))
         return run
 
 

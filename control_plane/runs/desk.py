@@ -194,6 +194,8 @@ class Desk:
             log.info(
                 "run.ended" if after.is_final else "run.planned", run_id=self._ref.run_id, state=after.value
             )
+            if not after.is_final:
+                self._desks.notices.planned()
         self._runner.send(rpc.ConnectResponse(result_ack=rpc.ResultAck(assignment=self._ref)))
         self._desks.notices.run_moved(self._ref.run_id)
         self._desks.notices.queue_changed(self._stack_id)

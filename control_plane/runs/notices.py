@@ -16,6 +16,7 @@ class Notices:
         self._feeds = feeds
         self._bus = bus or Nobody()
         self.wake_scheduler: Callable[[], None] = lambda: None
+        self.wake_approvals: Callable[[], None] = lambda: None
 
     def run_moved(self, run_id: str) -> None:
         self._feeds.run_changed(run_id)
@@ -30,6 +31,10 @@ class Notices:
         self._feeds.stack_changed(stack_id)
         self.wake_scheduler()
         self._bus.tell(Kind.STACK, stack_id)
+
+    def planned(self) -> None:
+        """A plan was made: its approval policies are to be asked."""
+        self.wake_approvals()
 
     def stop_asked(self, run_id: str) -> None:
         """The run's runner is connected to another replica, which has to tell it."""

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from control_plane import clock
 from control_plane.clock import to_timestamp
-from control_plane.runs import moves, plans
+from control_plane.runs import approval, moves, plans
 from control_plane.runs.states import RunState
 from control_plane.storage.output_files import StoredOutput
 from interlock.v1 import run_pb2
@@ -22,7 +22,7 @@ def planned(
 ) -> RunState:
     """What becomes of a run in PLANNING whose runner has made the plan; in the transaction of its result.
 
-    This is the place at which an approval policy may reject a plan, before anybody can confirm it.
+    Where approval policies apply, they are asked next, before anybody can confirm the plan: see `review`.
     """
     summary = run_pb2.PlanSummary()
     summary.CopyFrom(report.plan.summary)
@@ -41,7 +41,8 @@ def planned(
         reason = "the plan has no changes, all output stored"
         return _end(connection, run, RunState.FINISHED, reason, output, exit_code=0, **columns)
     after, reason = RunState.UNCONFIRMED, f"{said(summary)}; it waits to be confirmed or discarded"
-    if run.auto_confirm:
+    needs_approval = approval.begin(connection, run)
+    if run.auto_confirm and not needs_approval:
         after, reason = RunState.CONFIRMED, f"{said(summary)}; confirmed, as the run was started to be"
         confirmation = run_pb2.Confirmation(confirm_time=summary.plan_time)
         columns["confirmation"] = confirmation.SerializeToString(deterministic=True)

@@ -40,6 +40,12 @@ def find(connection: sa.Connection, run_id: str) -> sa.Row[Any] | None:
     return connection.execute(_FIND, {"run_id": run_id}).one_or_none()
 
 
+def changes(connection: sa.Connection, run_id: str) -> Sequence[run_pb2.ResourceChange]:
+    """What the plan changes; nothing before there is one."""
+    row = find(connection, run_id)
+    return run_pb2.Plan.FromString(row.changes).changes if row is not None and row.changes else ()
+
+
 def keep(connection: sa.Connection, run_id: str, assignment_id: str, kept: Kept) -> str:
     """Notes what the assignment left. Returns the archive whose place it takes, "" for none."""
     before = find(connection, run_id)

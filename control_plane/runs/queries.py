@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from control_plane import clock, errors
 from control_plane.identity.principal import Principal
 from control_plane.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES, PageTokens
+from control_plane.policies.combine import Approval
 from control_plane.pools.connections import Connections
 from control_plane.replicas.registry import Registry
 from control_plane.runs import late, messages, plans, review_store, store, waiting
@@ -119,7 +120,7 @@ class Queries:
     async def _load_with(self, unit: Callable[[sa.Connection], tuple[Any, ...]]) -> run_pb2.Run:
         row, changes, obstacles, reviewed, evidence = await self._db.read(unit)
         why = None
-        if RunState(row.state) is RunState.PENDING_REVIEW:
+        if reviewed.holds(RunState(row.state)):
             why = waiting.for_approval(reviewed.reason)
         elif obstacles is not None:
             why = waiting.explain_run(
@@ -195,6 +196,13 @@ class _Reviewed:
     reviews: Sequence[run_pb2.Review] = ()
     decision_id: str = ""
     reason: str = ""
+    outcome: str = ""
+
+    def holds(self, state: RunState) -> bool:
+        """Approval is what a run in this state waits for."""
+        if state is RunState.UNCONFIRMED:
+            return self.outcome == Approval.UNDECIDED.value
+        return state is RunState.PENDING_REVIEW
 
 
 def _reviewed(connection: sa.Connection, run_id: str) -> _Reviewed:
@@ -202,7 +210,7 @@ def _reviewed(connection: sa.Connection, run_id: str) -> _Reviewed:
     if approval is None:
         return _Reviewed()
     reviews = to_reviews(review_store.reviews(connection, run_id))
-    return _Reviewed(reviews, approval.decision_id, approval.reason)
+    return _Reviewed(reviews, approval.decision_id, approval.reason, approval.outcome)
 
 
 def _obstacles(connection: sa.Connection, row: sa.Row[Any], replicas: Registry) -> waiting.Obstacles:

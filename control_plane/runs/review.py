@@ -1,8 +1,9 @@
-"""Approval: a run waits in PENDING_REVIEW until its approval policies approve or reject it.
+"""Approval: a task waits in PENDING_REVIEW until its approval policies approve or reject it; the plan of a tracked run
+is not confirmed before they approve it.
 
-They are asked when it is created, with every review, and when a policy that applies, an attachment or the stack
-changes. As for CreateTask, OPA is asked outside of transactions; the one that moves the run checks that what was judged
-still stands.
+They are asked when a task is created or a plan is made, with every review, and when a policy that applies, an
+attachment or the stack changes. As for CreateTask, OPA is asked outside of transactions; the one that moves the run
+checks that what was judged still stands.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 import structlog
 
-from control_plane import errors
+from control_plane import clock, errors
 from control_plane.audit import events
-from control_plane.identity.principal import Principal
+from control_plane.clock import to_timestamp
+from control_plane.identity.principal import SYSTEM, Principal
 from control_plane.policies import records
 from control_plane.policies.approval import ApprovalJudge, ApprovalVerdict
 from control_plane.policies.combine import Approval, PolicyRef
 from control_plane.policies.errors import OpaUnavailable, PoliciesChanged
-from control_plane.runs import moves, review_store, store
+from control_plane.runs import moves, plans, review_store, store
 from control_plane.runs.errors import WrongState
 from control_plane.runs.notices import Notices
 from control_plane.runs.review_input import reviews_of, run_info
@@ -33,10 +35,13 @@ from control_plane.stacks import snapshot
 from control_plane.stacks.snapshot import StackSnapshot
 from control_plane.storage import requests
 from control_plane.storage.database import Database
+from control_plane.storage.output_files import StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import run_service_pb2 as rpc
 
 _METHOD = "ReviewRun"
+# In these, approval policies have their say.
+REVIEWED: Final = frozenset({RunState.PENDING_REVIEW, RunState.UNCONFIRMED})
 _ATTEMPTS = 4
 # Another control plane may have changed a policy; this one's own changes wake `serve` at once.
 _LOOK_AGAIN_S = 5.0
@@ -112,12 +117,12 @@ class Approvals:
 
     async def _settle(self, basis: _Basis, by: Principal | None) -> _Settled:
         policies, version = await self._judge.policies_of(basis.stack)
-        if basis.was_judged_by(policies):
-            as_of = basis.as_of(policies, version)
+        as_of = basis.as_of(policies, version)
+        if as_of.is_still(basis.approval):
             return await self._db.write(lambda tx: _note_unchanged(tx, basis, as_of))
         current, older = reviews_of(basis.run, basis.reviews)
         verdict = await self._judge.judge(
-            run_info(basis.run, basis.approval, basis.stack),
+            run_info(basis.run, basis.approval, basis.stack, basis.changes),
             basis.stack,
             current,
             older,
@@ -158,29 +163,21 @@ class _Basis:
     approval: sa.Row[Any]
     reviews: Sequence[sa.Row[Any]]
     stack: StackSnapshot
+    # Of a tracked run's plan.
+    changes: Sequence[run_pb2.ResourceChange]
 
     def as_of(self, policies: Sequence[PolicyRef], version: int) -> Judged:
         judged_by = [(policy.id, policy.revision) for policy in policies]
         return Judged(version, self.stack.version, len(self.reviews), judged_by)
 
-    def was_judged_by(self, policies: Sequence[PolicyRef]) -> bool:
-        """The last judgement would only be repeated: the same policies, stack and reviews."""
-        return (
-            self.approval.policies_version is not None
-            and self.approval.stack_version == self.stack.version
-            and self.approval.reviews == len(self.reviews)
-            and [tuple(each) for each in self.approval.judged_by]
-            == [(policy.id, policy.revision) for policy in policies]
-        )
-
 
 def _look(tx: sa.Connection, run_id: str) -> _Basis | None:
     """None where the run does not wait for approval (any more)."""
     run, approval = store.find(tx, run_id), review_store.find(tx, run_id)
-    if run is None or approval is None or RunState(run.state) is not RunState.PENDING_REVIEW:
+    if run is None or approval is None or RunState(run.state) not in REVIEWED:
         return None
     stack = snapshot.load_any(tx, run.stack_id)
-    return _Basis(run, approval, review_store.reviews(tx, run_id), stack)
+    return _Basis(run, approval, review_store.reviews(tx, run_id), stack, plans.changes(tx, run_id))
 
 
 def _held(tx: sa.Connection, basis: _Basis, policies_version: int) -> sa.Row[Any] | None:
@@ -188,7 +185,7 @@ def _held(tx: sa.Connection, basis: _Basis, policies_version: int) -> sa.Row[Any
     run = store.find_to_move(tx, basis.run.id)
     if (
         run is None
-        or RunState(run.state) is not RunState.PENDING_REVIEW
+        or run.state != basis.run.state
         or records.policies_version(tx) != policies_version
         or snapshot.version_of(tx, run.stack_id) != basis.stack.version
         or review_store.count(tx, run.id) != len(basis.reviews)
@@ -209,18 +206,46 @@ def _move(tx: sa.Connection, basis: _Basis, verdict: ApprovalVerdict) -> _Settle
     if run is None:
         return _Settled.CHANGED
     as_of = basis.as_of(verdict.judged_by, verdict.policies_version)
-    review_store.judged(tx, run.id, as_of, decision_id=verdict.record.id, reason=verdict.reason)
-    records.insert(tx, verdict.record, run_id=run.id)
+    # Where no policy applies there is no decision, either.
+    decision_id = verdict.record.id if verdict.judged_by else ""
+    if decision_id:
+        records.insert(tx, verdict.record, run_id=run.id)
+    review_store.judged(
+        tx, run.id, as_of, outcome=verdict.outcome.value, decision_id=decision_id, reason=verdict.reason
+    )
     match verdict.outcome:
-        case Approval.APPROVED:
+        case Approval.APPROVED if RunState(run.state) is RunState.PENDING_REVIEW:
             moves.advance(tx, run, RunState.QUEUED, verdict.reason)
             store.join_queue(tx, run.stack_id)
             return _Settled.MOVED
+        case Approval.APPROVED:
+            return _plan_approved(tx, run, verdict)
         case Approval.REJECTED:
-            moves.end(tx, run, RunState.FAILED, verdict.reason, failure=run_pb2.RUN_FAILURE_REJECTED)
+            # Before its first assignment a run has no output, and no hash of it.
+            output = StoredOutput(run.output_size_bytes, run.output_sha256 or moves.NO_OUTPUT.sha256)
+            failure = run_pb2.RUN_FAILURE_REJECTED
+            moves.end(tx, run, RunState.FAILED, verdict.reason, failure=failure, output=output)
             return _Settled.MOVED
         case Approval.UNDECIDED:
             return _Settled.WAITS
+
+
+def _plan_approved(tx: sa.Connection, run: sa.Row[Any], verdict: ApprovalVerdict) -> _Settled:
+    """Whoever may write to the stack can confirm it now; one that was started to be confirmed is."""
+    if run.auto_confirm:
+        confirmation = run_pb2.Confirmation(confirm_time=to_timestamp(clock.now_us()))
+        moves.advance(
+            tx, run, RunState.CONFIRMED, f"{verdict.reason}; confirmed, as the run was started to be",
+            confirmation=confirmation.SerializeToString(deterministic=True),
+        )  # fmt: skip
+        return _Settled.MOVED
+    if verdict.judged_by:
+        store.add_change(tx, run.id, RunState(run.state), verdict.reason)
+        events.record(
+            tx, SYSTEM, "run.plan_approved", "run", run.id, stack_id=run.stack_id,
+            details={"decision_id": verdict.record.id, "reason": verdict.reason},
+        )  # fmt: skip
+    return _Settled.WAITS
 
 
 def _record_review(tx: sa.Connection, reviewer: Principal, request: rpc.ReviewRunRequest) -> bool:
@@ -228,7 +253,7 @@ def _record_review(tx: sa.Connection, reviewer: Principal, request: rpc.ReviewRu
     if requests.find(tx, reviewer.id, _METHOD, request.request_id, request) is not None:
         return False
     run = store.find_to_move(tx, request.run_id)
-    if run is None or RunState(run.state) is not RunState.PENDING_REVIEW:
+    if run is None or RunState(run.state) not in REVIEWED:
         state = "gone" if run is None else run.state
         raise WrongState(
             request.run_id, f"{request.run_id} does not wait for approval: it is {state}, so no review counts"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -13,10 +13,25 @@ from control_plane.runs.states import RunState
 from control_plane.stacks.snapshot import StackSnapshot
 from interlock.v1 import caller_pb2, run_pb2
 
+# Published policies count deletions: a replaced resource is one, too.
+_ACTIONS: Final[Mapping[run_pb2.ChangeAction.ValueType, Sequence[str]]] = {
+    run_pb2.CHANGE_ACTION_CREATE: ("added",),
+    run_pb2.CHANGE_ACTION_UPDATE: ("changed",),
+    run_pb2.CHANGE_ACTION_DELETE: ("deleted",),
+    run_pb2.CHANGE_ACTION_DELETE_THEN_CREATE: ("deleted", "added"),
+    run_pb2.CHANGE_ACTION_CREATE_THEN_DELETE: ("added", "deleted"),
+    run_pb2.CHANGE_ACTION_FORGET: ("forgotten",),
+}
 
-def run_info(run: sa.Row[Any], approval: sa.Row[Any], stack: StackSnapshot) -> RunInfo:
-    """A run that is judged for the first time is about to be queued; afterwards it waits."""
-    is_first = approval.policies_version is None
+
+def run_info(
+    run: sa.Row[Any],
+    approval: sa.Row[Any],
+    stack: StackSnapshot,
+    changes: Sequence[run_pb2.ResourceChange] = (),
+) -> RunInfo:
+    """A task that is judged for the first time is about to be queued; afterwards it waits."""
+    is_first = approval.policies_version is None and run.state == RunState.PENDING_REVIEW
     return RunInfo(
         id=run.id,
         type=run.type,
@@ -28,6 +43,15 @@ def run_info(run: sa.Row[Any], approval: sa.Row[Any], stack: StackSnapshot) -> R
         commit=Commit(hash=run.commit_hash, branch=run.commit_ref),
         creator_session=SessionInfo(**approval.creator_session),
         triggered_by=run.creator_login,
+        changes=[
+            {
+                "action": action,
+                "entity": {"address": change.address, "type": change.resource_type},
+                "phase": "plan",
+            }
+            for change in changes
+            for action in _ACTIONS.get(change.action, ())
+        ],
         before_init=stack.hooks.before_init[:],
         project_root=stack.project_root,
         runner_image=stack.image,

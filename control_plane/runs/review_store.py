@@ -29,7 +29,10 @@ _STALE = (
     .join(run_approvals, run_approvals.c.run_id == runs.c.id)
     .join(stacks, stacks.c.id == runs.c.stack_id)
     .where(
-        runs.c.state == sa.literal_column("'PENDING_REVIEW'"),
+        sa.or_(
+            runs.c.state == sa.literal_column("'PENDING_REVIEW'"),
+            runs.c.state == sa.literal_column("'UNCONFIRMED'"),
+        ),
         sa.or_(
             run_approvals.c.policies_version.is_(None),
             run_approvals.c.policies_version
@@ -51,6 +54,15 @@ class Judged:
     reviews: int
     judged_by: Sequence[tuple[str, int]]
 
+    def is_still(self, approval: sa.Row[Any]) -> bool:
+        """The row's judgement would only be repeated: the same policies, stack and reviews."""
+        return (
+            approval.policies_version is not None
+            and approval.stack_version == self.stack_version
+            and approval.reviews == self.reviews
+            and [tuple(each) for each in approval.judged_by] == list(self.judged_by)
+        )
+
 
 def begin(connection: sa.Connection, run_id: str, creator_session: Mapping[str, object]) -> None:
     """The run waits for approval policies, which were not asked yet."""
@@ -63,17 +75,23 @@ def find(connection: sa.Connection, run_id: str) -> sa.Row[Any] | None:
 
 
 def judged(
-    connection: sa.Connection, run_id: str, as_of: Judged, *, decision_id: str = "", reason: str = ""
+    connection: sa.Connection,
+    run_id: str,
+    as_of: Judged,
+    *,
+    outcome: str = "",
+    decision_id: str = "",
+    reason: str = "",
 ) -> None:
-    """Notes as of what it was judged; without a `decision_id`, the last decision still stands."""
+    """Notes as of what it was judged; without an `outcome`, the last one still stands."""
     columns: dict[str, object] = {
         "policies_version": as_of.policies_version,
         "stack_version": as_of.stack_version,
         "reviews": as_of.reviews,
         "judged_by": [list(each) for each in as_of.judged_by],
     }
-    if decision_id:
-        columns |= {"decision_id": decision_id, "reason": reason}
+    if outcome:
+        columns |= {"outcome": outcome, "decision_id": decision_id, "reason": reason}
     connection.execute(_UPDATE.values(**columns), {"of_run": run_id})
 
 

@@ -103,6 +103,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
     async def ConfirmRun(self, request: rpc.ConfirmRunRequest, context: Any) -> run_pb2.Run:
         caller = principal.current.get()
         await self._queries.writable_row(caller, request.run_id)
+        await self._approvals.settle(request.run_id)
         stack_id = await self._db.write(lambda tx: confirm.confirm(tx, caller, request))
         self._notices.run_moved(request.run_id)
         self._notices.queue_changed(stack_id)

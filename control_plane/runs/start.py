@@ -12,7 +12,8 @@ from control_plane import clock, ids
 from control_plane.audit import events
 from control_plane.identity.principal import Principal
 from control_plane.policies import records
-from control_plane.runs import messages, store
+from control_plane.policies.tasks import stored_session
+from control_plane.runs import messages, review_store, store
 from control_plane.runs.errors import ChangedMeanwhile, NoSequence
 from control_plane.runs.notices import Notices
 from control_plane.runs.planned import TRACKED
@@ -117,6 +118,7 @@ class _Start:
             },
             f"started by {principal.login}",
         )
+        review_store.begin(connection, run_id, stored_session(principal))
         events.record(
             connection, principal, "run.started", "run", run_id, stack_id=stack.id,
             details={"auto_confirm": auto_confirm},

@@ -234,6 +234,7 @@ _ACTIVE = (
 _QUEUED = "state = 'QUEUED'"
 _TO_APPLY = "state = 'CONFIRMED' AND assignment_id = ''"
 _IN_REVIEW = "state = 'PENDING_REVIEW'"
+_PLANNED = "state = 'UNCONFIRMED'"
 
 runs = Table(
     "runs",
@@ -279,6 +280,7 @@ runs = Table(
     # Confirmed plans that no runner has been given yet.
     Index("runs_to_apply", "pool_id", "id", sqlite_where=text(_TO_APPLY), postgresql_where=text(_TO_APPLY)),
     Index("runs_pending_review", "id", sqlite_where=text(_IN_REVIEW), postgresql_where=text(_IN_REVIEW)),
+    Index("runs_unconfirmed", "id", sqlite_where=text(_PLANNED), postgresql_where=text(_PLANNED)),
     Index("runs_of_stack", "stack_id", "id"),
     Index("runs_of_creator", "creator_login", "id"),
     Index("runs_active_by_runner", "runner_id", sqlite_where=text(_ACTIVE), postgresql_where=text(_ACTIVE)),
@@ -305,6 +307,7 @@ run_approvals = Table(
     Column("stack_version", BigInteger),
     Column("reviews", BigInteger, nullable=False, server_default="0"),
     Column("judged_by", Json, nullable=False, server_default="[]"),  # [[policy id, revision]]
+    Column("outcome", String(16), nullable=False, server_default=""),  # a policies.combine.Approval
     Column("decision_id", String(64), nullable=False, server_default=""),
     Column("reason", Text, nullable=False, server_default=""),
 )
