@@ -30,6 +30,8 @@ class Config:
     """What `python -m control_plane` needs to know. Each field's variable is INTERLOCK_ and its name in capitals."""
 
     data_dir: Path
+    # Output of runs and uploaded archives: a folder that all replicas see, where there are several.
+    shared_dir: Path
     # host:port (port 0: any free one) or unix:///path.
     listen: str
     database_url: str
@@ -72,6 +74,7 @@ def read(environment: Mapping[str, str], *, is_terminal: bool) -> Config:
     first_key_file = environment.get("INTERLOCK_FIRST_KEY_FILE")
     return Config(
         data_dir=data_dir,
+        shared_dir=Path(environment.get("INTERLOCK_SHARED_DIR") or data_dir).expanduser(),
         listen=listen,
         database_url=environment.get("INTERLOCK_DATABASE_URL") or f"sqlite:///{data_dir}/interlock.db",
         master_key=environment.get("INTERLOCK_MASTER_KEY", ""),

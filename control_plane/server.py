@@ -9,6 +9,7 @@ import fcntl
 import gc
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -54,7 +55,7 @@ from control_plane.pools.servicer import PoolServicer
 from control_plane.replicas import together
 from control_plane.replicas.hearing import Hearing
 from control_plane.replicas.notes import Kind
-from control_plane.replicas.registry import Registry
+from control_plane.replicas.registry import Registry, StorageApart
 from control_plane.replicas.rounds import Rounds
 from control_plane.replicas.together import Together
 from control_plane.runs.abandon import Abandonment
@@ -151,9 +152,10 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     heard = together.postgres_bus(db, replicas)
     bus = together.told(heard)
     notices = Notices(feeds, bus)
-    outputs = OutputFiles(settings.data_dir / "output")
-    archives = ArchiveStore(settings.data_dir / "sources")
-    archives.open()
+    outputs = OutputFiles(settings.shared_dir / "output")
+    outputs.on_stored = notices.output_stored
+    archives = ArchiveStore(settings.shared_dir / "sources")
+    archives.open(is_shared=not replicas.is_alone)
     kept = KeptPlans(db, archives, sealer)
     attached = AttachmentIndex(db)
     secrets = StackSecrets(db, sealer)
@@ -278,7 +280,7 @@ async def serve(settings: Config) -> None:
         )
         plane = build(settings, db, master, _engine(settings, master))
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        async with _started(plane, settings.data_dir, stop):
+        async with _started(plane, settings, stop):
             await _serve_calls(settings, plane, stop)
 
 
@@ -314,8 +316,13 @@ async def _migrate(db: Database) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _started(plane: ControlPlane, data_dir: Path, stop: asyncio.Future[None]) -> AsyncIterator[None]:
-    await plane.replicas.start(data_dir)
+async def _started(plane: ControlPlane, settings: Config, stop: asyncio.Future[None]) -> AsyncIterator[None]:
+    try:
+        await plane.replicas.start(
+            settings.data_dir, await asyncio.to_thread(_storage_id, settings.shared_dir)
+        )
+    except StorageApart as error:
+        raise listener.CannotStart(str(error)) from error
     await plane.engine.start(await plane.catalog.load())
     background = [
         _background(plane.outputs.serve(), "output", stop),
@@ -337,6 +344,17 @@ async def _started(plane: ControlPlane, data_dir: Path, stop: asyncio.Future[Non
         await asyncio.gather(*background, return_exceptions=True)
         await plane.engine.stop()
         await _leave(plane.replicas)
+
+
+def _storage_id(shared_dir: Path) -> str:
+    """Tells one shared folder from another, whatever its path is called on each machine. Made once."""
+    file, own = shared_dir / "storage.id", secrets.token_hex(16)
+    draft = file.with_name(f"{file.name}.{own}")
+    draft.write_text(own)
+    with contextlib.suppress(FileExistsError):
+        os.link(draft, file)
+    draft.unlink()
+    return file.read_text()
 
 
 async def _leave(replicas: Registry) -> None:

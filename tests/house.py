@@ -249,16 +249,14 @@ async def opened_together(
     shared = {
         "INTERLOCK_DATABASE_URL": database_url,
         "INTERLOCK_MASTER_KEY": "6b" * 32,
+        "INTERLOCK_SHARED_DIR": str(folder / "shared"),
         **environment,
     }
     houses: list[House] = []
-    outputs = folder / "output"
-    outputs.mkdir()
     try:
         for number in range(count):
             own = folder / f"replica-{number}"
-            (own / "server").mkdir(parents=True)
-            (own / "server" / "output").symlink_to(outputs)
+            own.mkdir()
             first = houses[0] if houses else None
             houses.append(House(own, engine_url, shared, first_key_of=first))
             await houses[-1].start_server()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
@@ -64,6 +65,14 @@ class ScriptedRunner:
                     raise AssertionError(f"the stream ended before {kind}; {await self._answers.code()}")
                 if answer.WhichOneof("message") == kind:
                     return answer  # type: ignore[no-any-return]
+
+    async def ended_with(self) -> grpc.StatusCode:
+        """The status of the stream, once the server has ended it; what it says before is passed over."""
+        async with asyncio.timeout(20):
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                while await self._answers.read() is not grpc.aio.EOF:
+                    pass
+            return await self._answers.code()  # type: ignore[no-any-return]
 
     async def take(self) -> rpc.Assignment:
         """The next assignment, accepted."""

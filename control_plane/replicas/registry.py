@@ -34,6 +34,16 @@ class Signs:
     orphans: list[str] = field(default_factory=list)
 
 
+class StorageApart(Exception):
+    """Two replicas that could not read each other's outputs; the message says what to do."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the control plane at {address} shares this database and keeps outputs and archives elsewhere: "
+            "set INTERLOCK_SHARED_DIR of both to one folder that both can reach"
+        )
+
+
 class Registry:
     """One per control plane. On SQLite it is alone, and asks the database less."""
 
@@ -42,19 +52,30 @@ class Registry:
         self.beat_s = lease_s / _BEATS_PER_LEASE
         self._dead_after_us = int(self.beat_s * _DEAD_AFTER_BEATS * 1e6)
         self._address = address
+        self._storage_id = ""
         self.is_alone = db.is_sqlite
         self.id = ids.new_id("rep")
 
-    async def start(self, data_dir: Path) -> list[str]:
+    async def start(self, data_dir: Path, storage_id: str) -> list[str]:
         """Registers; returns the runners of whoever was here before: with SQLite everybody, else this folder's last
-        replica, which is dead, since nobody else can hold the folder."""
+        replica, which is dead, since nobody else can hold the folder.
+
+        Raises:
+            StorageApart: another replica keeps outputs and archives elsewhere.
+        """
+        self._storage_id = storage_id
         file = data_dir / _FILE
         last_id = file.read_text().strip() if file.exists() else ""
 
         def unit(tx: sa.Connection) -> list[str]:
             others = store.others(tx, self.id)
-            orphans = store.bury(tx, [other for other in others if self.is_alone or other == last_id])
-            store.insert_replica(tx, self.id, self._address)
+            orphans = store.bury(tx, [other.id for other in others if self.is_alone or other.id == last_id])
+            alive_since = store.now_us(tx) - self._dead_after_us
+            for other in others:
+                is_there = not self.is_alone and other.id != last_id and other.heartbeat_at > alive_since
+                if is_there and other.storage_id != storage_id:
+                    raise StorageApart(other.address)
+            store.insert_replica(tx, self.id, self._address, storage_id)
             return orphans
 
         orphans = await self._db.write(unit)
@@ -68,7 +89,7 @@ class Registry:
         def unit(tx: sa.Connection) -> Signs:
             at = store.beat(tx, self.id)
             if at is None:
-                store.insert_replica(tx, self.id, self._address)
+                store.insert_replica(tx, self.id, self._address, self._storage_id)
                 return Signs(was_known=False)
             gone = store.dead(tx, self.id, at - self._dead_after_us)
             orphans = store.bury(tx, gone)

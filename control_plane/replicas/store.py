@@ -29,7 +29,9 @@ _BEAT = (
     .returning(replicas.c.heartbeat_at)
 )
 _BURY = sa.delete(replicas).where(replicas.c.id == sa.bindparam("replica"))
-_OTHERS = sa.select(replicas.c.id).where(replicas.c.id != sa.bindparam("replica"))
+_OTHERS = sa.select(replicas.c.id, replicas.c.address, replicas.c.heartbeat_at, replicas.c.storage_id).where(
+    replicas.c.id != sa.bindparam("replica")
+)
 # SKIP LOCKED: of several that look at once, one buries the dead.
 _DEAD = (
     sa.select(replicas.c.id)
@@ -164,9 +166,11 @@ def now_us(connection: sa.Connection) -> int:
     return int(connection.execute(sa.select(_NOW_US)).scalar_one())
 
 
-def insert_replica(connection: sa.Connection, replica_id: str, address: str) -> None:
+def insert_replica(connection: sa.Connection, replica_id: str, address: str, storage_id: str) -> None:
     now = now_us(connection)
-    row = {"id": replica_id, "address": address, "started_at": now, "heartbeat_at": now}
+    row = {
+        "id": replica_id, "address": address, "started_at": now, "heartbeat_at": now, "storage_id": storage_id,
+    }  # fmt: skip
     connection.execute(_INSERT_REPLICA, row)
 
 
@@ -176,8 +180,9 @@ def beat(connection: sa.Connection, replica_id: str) -> int | None:
     return at
 
 
-def others(connection: sa.Connection, replica_id: str) -> list[str]:
-    return list(connection.execute(_OTHERS, {"replica": replica_id}).scalars())
+def others(connection: sa.Connection, replica_id: str) -> Sequence[sa.Row[Any, Any, Any, Any]]:
+    """(id, address, heartbeat_at, storage_id) of all other replicas, the dead ones included."""
+    return connection.execute(_OTHERS, {"replica": replica_id}).all()
 
 
 def dead(connection: sa.Connection, replica_id: str, before: int) -> list[str]:

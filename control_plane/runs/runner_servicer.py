@@ -93,6 +93,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         finally:
             self._part_with(runner)
             await stream.close()
+            self._leave_outputs(runner)
 
     async def FetchSource(
         self, request: rpc.FetchSourceRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -132,6 +133,13 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         if first.hello.protocol_version != PROTOCOL_VERSION:
             raise ProtocolVersion(first.hello.protocol_version, PROTOCOL_VERSION)
         return first.hello
+
+    def _leave_outputs(self, runner: RunnerConnection) -> None:
+        """Its runs may go on at another replica, which reads what is on the disk."""
+        is_back = self._connections.of_runner(runner.runner_id) is not None
+        if not self._desks.replicas.is_alone and not is_back:
+            for held in runner.active.values():
+                self._desks.outputs.leave(held.run_id)
 
     def _part_with(self, runner: RunnerConnection) -> None:
         if self._connections.remove(runner):

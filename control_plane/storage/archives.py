@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import math
 import os
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -19,6 +21,7 @@ from control_plane import errors
 CHUNK_BYTES: Final = 256 * 1024
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED: Final = ".part"
+_LONGEST_UPLOAD_S: Final = 24 * 3600
 
 
 class ArchiveStore:
@@ -27,11 +30,17 @@ class ArchiveStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def open(self) -> None:
-        """Makes the folder and removes what interrupted uploads left. Call it once, before the first upload. Blocks."""
+    def open(self, *, is_shared: bool = False) -> None:
+        """Makes the folder and removes what interrupted uploads left. Call it once, before the first upload. Blocks.
+
+        `is_shared`: other control planes may be uploading, so only what is a day old is removed.
+        """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        before = time.time() - _LONGEST_UPLOAD_S if is_shared else math.inf
         for leftover in self._folder.glob(f"*{_UNFINISHED}"):
-            leftover.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if leftover.stat().st_mtime < before:
+                    leftover.unlink()
 
     def new(self) -> NewArchive:
         """A file to write an upload to; nothing of it stays unless it is kept."""

@@ -1,11 +1,15 @@
 """Run output: one append-only file per run. Bytes can be read as soon as they are appended, and are acknowledged
 once they are on the disk. A flush for all runs goes on every 50 ms while there is something to flush
-(measured best between latency and throughput)."""
+(measured best between latency and throughput).
+
+Several control planes may share the folder: whoever appends passes over what another one has appended before it, which
+is the same, since a runner sends the same bytes again."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import os
 from collections import deque
@@ -64,6 +68,8 @@ class RunOutput:
         self.size_bytes = self.durable_bytes = self._written
         self.durable_sha256 = self._sha256.hexdigest()
         self.on_durable: Callable[[], None] | None = None
+        # Nobody appends to it here any more.
+        self.is_left = False
         # How much there was when the run passed its gate; None before, and after a restart of this process.
         self.gate_offset: int | None = None
 
@@ -111,17 +117,28 @@ class RunOutput:
         """Blocks. Puts `pending`, taken by `take_pending`, behind what is written, and waits for the disk."""
         if self._file is None:
             self._file = _create(self._path)
-        os.ftruncate(self._file, self._written)
         data = b"".join(pending)
-        view = memoryview(data)
-        position = self._written
-        while view:
-            count = os.pwrite(self._file, view, position)
-            view = view[count:]
-            position += count
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            position = self._written + self._there_already(self._file, data)
+            view = memoryview(data)[position - self._written :]
+            while view:
+                count = os.pwrite(self._file, view, position)
+                view = view[count:]
+                position += count
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
         os.fdatasync(self._file)
         self._sha256.update(data)
-        self._written = position
+        self._written += len(data)
+
+    def _there_already(self, file: int, data: bytes) -> int:
+        """How many bytes of `data` the file has: of a write that failed, or of the control plane that had the run."""
+        found = os.pread(file, len(data), self._written)
+        if found != data[: len(found)]:
+            log.error("output.differs", path=str(self._path), offset_bytes=self._written)
+            raise OSError(errno.EIO, "other bytes are there than the runner has sent", str(self._path))
+        return len(found)
 
     def take_pending(self) -> list[bytes]:
         pending, self._pending = self._pending, []
@@ -180,7 +197,12 @@ class OutputFiles:
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
         self._settled = asyncio.Condition()
+        self._is_flushing = False
+        # Left while a flush may have been at them; closed behind it.
+        self._left: list[RunOutput] = []
         self.disk_full = False
+        # Called with the run's id after more of its output has come to the disk.
+        self.on_stored: Callable[[str], None] = lambda _run_id: None
 
     def path(self, run_id: str) -> Path:
         # The end of an id is random: 1024 folders of about equal size.
@@ -229,7 +251,7 @@ class OutputFiles:
 
     async def _settle(self, output: RunOutput, target: int) -> None:
         async with self._settled:
-            while output.durable_bytes < target:
+            while output.durable_bytes < target and not output.is_left:
                 if self.disk_full:
                     raise DiskStalled
                 self._urgent.set()
@@ -241,6 +263,18 @@ class OutputFiles:
         output = self._open.get(run_id)
         if output is not None and output.is_settled:
             del self._open[run_id]
+            output.close()
+
+    def leave(self, run_id: str) -> None:
+        """The run's runner may go on at another control plane: what was not yet on the disk it sends again there."""
+        output = self._open.pop(run_id, None)
+        self._dirty.pop(run_id, None)
+        if output is None:
+            return
+        output.is_left, output.on_durable = True, None
+        if self._is_flushing:
+            self._left.append(output)
+        else:
             output.close()
 
     def size_on_disk(self, run_id: str) -> int:
@@ -285,14 +319,21 @@ class OutputFiles:
         self._wake.clear()
         dirty, self._dirty = self._dirty, {}
         work = [(run_id, output, output.take_pending()) for run_id, output in dirty.items()]
-        failed = await asyncio.to_thread(_write_all, work) if work else {}
+        self._is_flushing = True
+        try:
+            failed = await asyncio.to_thread(_write_all, work) if work else {}
+        finally:
+            self._is_flushing = False
         for run_id, output, pending in work:
-            if run_id in failed:
+            if run_id not in failed:
+                output.settle()
+                self.on_stored(run_id)
+            elif not output.is_left:
                 output.put_back(pending)
                 self._dirty[run_id] = output
                 self._wake.set()
-            else:
-                output.settle()
+        while self._left:
+            self._left.pop().close()
         if bool(failed) != self.disk_full:
             self.disk_full = bool(failed)
             log.warning("output.disk_full" if failed else "output.disk_has_room", runs=len(failed))

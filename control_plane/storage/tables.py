@@ -133,6 +133,8 @@ replicas = Table(
     Column("address", Text, nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("heartbeat_at", BigInteger, nullable=False),
+    # Where it keeps what is not in the database: the same for all, or nobody could read the other's.
+    Column("storage_id", String(64), nullable=False, server_default=""),
 )
 
 # Where each runner is connected: at most once, and `epoch` tells which connection that is. It only grows.

@@ -167,15 +167,13 @@ async def _scene(show: Show, folder: Path, engine_url: str) -> AsyncIterator[Sce
         shared = {
             "INTERLOCK_DATABASE_URL": cluster.url(),
             "INTERLOCK_MASTER_KEY": secrets.token_hex(32),
+            "INTERLOCK_SHARED_DIR": str(folder / "shared"),
             "INTERLOCK_FIRST_KEY_FILE": str(folder / "admin.key"),
         }
         replicas = [Replica(number, folder / f"replica-{number}", shared) for number in range(REPLICAS)]
         runners: list[Part] = []
         try:
-            outputs = folder / "output"
-            outputs.mkdir()
             for replica in replicas:
-                (replica.folder / "output").symlink_to(outputs)
                 await replica.start()
                 show.say(f"replica {replica.number} serves at {replica.address}")
             addresses = ",".join(replica.address for replica in replicas)

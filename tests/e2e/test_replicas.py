@@ -6,15 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import docker
+import grpc
 import pytest
 
 from interlock import errors, types
 from interlock.client import Client
+from interlock.v1 import run_pb2
+from interlock.v1 import runner_service_pb2 as rpc
 from tests import house as houses
 from tests.databases import Databases
 from tests.e2e.conftest import new_stack
+from tests.e2e.test_runner_protocol import result_of
 from tests.holding import HOLD, release
 from tests.house import Replicas, reached, run_task, watch
+from tests.scripted_runner import ScriptedRunner
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +119,48 @@ async def until_refused(client: Client) -> None:
             except errors.Unauthenticated:
                 return
             await asyncio.sleep(0.02)
+
+
+async def test_a_runner_that_goes_from_one_to_the_other_and_back_is_heard_by_the_one_it_came_to_last(
+    here: Client, there: Client, replicas: Replicas
+) -> None:
+    """Invariant 4, while both replicas live and the older streams have not broken."""
+    pool = await here.pools.create("Wanderers")
+    token = (await here.pools.create_token(pool.id)).credential
+    stack = await new_stack(here, pool_id=pool.id)
+    runner_id = f"rnr_{'wanderer':0>26}"
+    at_first, elsewhere, back = (
+        ScriptedRunner(replicas.houses[number].address, token, runner_id) for number in (0, 1, 0)
+    )
+    async with at_first, elsewhere, back:
+        await at_first.connect()
+        run = await there.runs.create_task(stack.id, "true")
+        assignment = await at_first.take()
+        await at_first.perform(assignment)
+        ref = assignment.assignment
+        await store(at_first, ref, 0, b"first here, ")
+
+        await come_with(elsewhere, ref, expected_offset=12)
+        assert await at_first.ended_with() is grpc.StatusCode.ALREADY_EXISTS
+        await store(elsewhere, ref, 12, b"then there, ")
+
+        await come_with(back, ref, expected_offset=24)
+        await store(back, ref, 24, b"then here again")
+        back.send(result=result_of(assignment, b"first here, then there, then here again"))
+        await back.receive("result_ack")
+    for client in (here, there):
+        assert (await watch(client, run.id)).output == b"first here, then there, then here again"
+
+
+async def come_with(runner: ScriptedRunner, ref: rpc.AssignmentRef, *, expected_offset: int) -> None:
+    """Says hello with the one run that it performs."""
+    runner.hello.held.add(assignment=ref, phase=run_pb2.RUN_STATE_PERFORMING)
+    [verdict] = (await runner.connect()).held
+    assert verdict.acknowledged_offset == expected_offset
+
+
+async def store(runner: ScriptedRunner, ref: rpc.AssignmentRef, offset: int, data: bytes) -> None:
+    """Sends output, and waits until it is durable."""
+    runner.send(output=rpc.OutputReport(assignment=ref, offset=offset, data=data))
+    while (await runner.receive("output_ack")).output_ack.acknowledged_offset < offset + len(data):
+        pass
