@@ -54,6 +54,8 @@ class Execution:
     container: RunContainer
     gate_opened: asyncio.Event = field(default_factory=asyncio.Event)
     _phase_codes: dict[Phase, int] = field(default_factory=dict)
+    _has_begun: bool = False
+    """The script has its gate's token and told that it performs."""
     _script_began: asyncio.Event = field(default_factory=asyncio.Event)
     _following: Following | None = None
     _ending: asyncio.Task[ContainerExit] | None = None
@@ -173,6 +175,8 @@ class Execution:
     def _note(self, event: PhaseEvent) -> None:
         """A mark came by; in a replay, perhaps not for the first time."""
         match event:
+            case PhaseBegan(Phase.PERFORMING):
+                self._has_begun = True
             case PhaseBegan(Phase.INITIALIZING):
                 self._script_began.set()
                 self.report.phase = RUN_STATE_INITIALIZING
@@ -222,6 +226,7 @@ class Execution:
         return outcome.of_exit(
             ended,
             is_gate_passed=self.before_gate.is_passed,
+            has_begun=self._has_begun,
             phase_codes=self._phase_codes,
             memory_bytes=environment.memory_bytes(self.job.container),
         )

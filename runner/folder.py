@@ -7,7 +7,7 @@ import os
 import secrets
 import string
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runner.durable import write_durably
@@ -36,9 +36,10 @@ def taken(folder: Path) -> Iterator[None]:
                 f"another runner (process {owner}) works in {folder}: "
                 "end it, or give this one a folder of its own with INTERLOCK_RUNNER_DIR"
             ) from error
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        # Only for the message above: a runner must be able to start on a full disk, too.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
 
 

@@ -11,9 +11,14 @@ _NOT_FOUND = 127
 
 
 def of_exit(
-    ended: ContainerExit, *, is_gate_passed: bool, phase_codes: dict[Phase, int], memory_bytes: int
+    ended: ContainerExit,
+    *,
+    is_gate_passed: bool,
+    has_begun: bool,
+    phase_codes: dict[Phase, int],
+    memory_bytes: int,
 ) -> Result:
-    """`phase_codes`: the exit code of each phase that told its end."""
+    """`has_begun`: the script told that it performs. `phase_codes`: the exit code of each phase that told its end."""
     memory = (
         f"; its container went over its memory limit of {memory_bytes >> 20} MiB"
         if ended.out_of_memory
@@ -28,10 +33,13 @@ def of_exit(
                 if code > _SIGNALLED
                 else f"ended with exit code {code}"
             )
+            when = (
+                "while the command performed"
+                if has_begun
+                else "before the command began; it was not performed"
+            )
             return Result(
-                outcome=Outcome.CONTAINER_LOST,
-                exit_code=code,
-                reason=f"the container {cause} while the command performed{memory}",
+                outcome=Outcome.CONTAINER_LOST, exit_code=code, reason=f"the container {cause} {when}{memory}"
             )
         reason = f"the command ended with exit code {code}{memory}" if code else ""
         return Result(outcome=Outcome.EXITED, exit_code=code, reason=reason)

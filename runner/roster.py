@@ -13,6 +13,7 @@ from interlock.v1.run_pb2 import RUN_STATE_INITIALIZING, RUN_STATE_PERFORMING, R
 from interlock.v1.runner_service_pb2 import (
     HELD_ACTION_CONTINUE,
     Assignment,
+    AssignmentDeclined,
     AssignmentRef,
     ConnectRequest,
     ConnectResponse,
@@ -50,6 +51,8 @@ class Roster:
         self._executing: asyncio.TaskGroup | None = None
         self._changed = workshop.status_changed
         self._is_leaving = False
+        self._declined: list[AssignmentRef] = []
+        """To be told on the present stream; on the next one nothing needs to be said of them."""
         self._drain_request = ""
         self._engine_trouble = ""
         self._said_status = RunnerStatus()
@@ -89,6 +92,7 @@ class Roster:
         )
 
     def hello(self) -> Hello:
+        self._declined.clear()
         hello = Hello()
         hello.CopyFrom(self._greeting)
         for run in self._runs.values():
@@ -140,6 +144,9 @@ class Roster:
                 if (status := self.status()) != self._said_status:
                     self._said_status = status
                     await send(ConnectRequest(status=status))
+                while self._declined:
+                    declined = AssignmentDeclined(assignment=self._declined.pop(0))
+                    await send(ConnectRequest(declined=declined))
                 await self._changed.wait()
 
     def _take(self, assignment: Assignment) -> None:
@@ -148,6 +155,11 @@ class Roster:
             return
         if not _ASSIGNMENT_ID.fullmatch(ref.assignment_id):
             log.error("assignment.refused", run_id=ref.run_id, why="its id cannot be a folder's name")
+            return
+        if self._is_leaving or self._drain_request:
+            log.info("run.declined", run_id=ref.run_id, why=self.status().reason)
+            self._declined.append(ref)
+            self._note_change()
             return
         log.info("run.assigned", run_id=ref.run_id, stack_id=assignment.job.stack_id)
         entry = Entry(

@@ -241,6 +241,13 @@ class Replicas:
             house.close()
 
 
+async def begun(client: Client, run_id: str) -> None:
+    """Returns once the command runs, which is a moment after the gate has opened."""
+    async for event in client.runs.follow(run_id):
+        if isinstance(event, types.OutputChunk):
+            return
+
+
 @contextlib.asynccontextmanager
 async def opened_together(
     folder: Path, engine_url: str, database_url: str, *, count: int, **environment: str

@@ -11,7 +11,7 @@ import structlog
 from control_plane import errors
 from control_plane.pools.connections import Connections, HeldRun, RunnerConnection
 from control_plane.replicas.registry import Registry
-from control_plane.runs import late, output_parts, progress
+from control_plane.runs import late, output_parts, progress, reach
 from control_plane.runs.errors import FencedOut, OutputMismatch
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.notices import Notices
@@ -112,6 +112,9 @@ class Desk:
         match message.WhichOneof("message"):
             case "output":
                 await self._append(message.output)
+            case "declined":
+                await self._write(self._declined)
+                return True
             case "accepted":
                 await self._write(self._accepted)
             case "phase" if message.phase.phase == run_pb2.RUN_STATE_INITIALIZING:
@@ -142,6 +145,13 @@ class Desk:
             except errors.DatabaseUnavailable as error:
                 log.error("runner.report_waits", run_id=self._ref.run_id, error=str(error), retry_s=_RETRY_S)
                 await asyncio.sleep(_RETRY_S)
+
+    async def _declined(self) -> None:
+        await self._desks.db.write(lambda tx: reach.decline(tx, self._ref, self._runner.runner_id))
+        self._desks.outputs.release(self._ref.run_id)
+        self._desks.notices.run_moved(self._ref.run_id)
+        self._desks.notices.queue_changed(self._stack_id)
+        self._desks.connections.freed(self._runner, self._ref.assignment_id)
 
     async def _accepted(self) -> None:
         await self._desks.db.write(lambda tx: progress.accepted(tx, self._ref, self._runner.runner_id))

@@ -20,6 +20,7 @@ from control_plane.runs.states import RunState
 from control_plane.storage.database import Database
 from control_plane.storage.output_files import OutputFiles, StoredOutput
 from interlock.v1 import run_pb2
+from interlock.v1 import runner_service_pb2 as rpc
 
 DEFAULT_LEASE_S = 30.0
 _RETRY_S = 1.0
@@ -146,6 +147,17 @@ def give_up(
             failure=run_pb2.RUN_FAILURE_RUNNER_LOST,
             output=output,
         )
+
+
+def decline(connection: sa.Connection, ref: rpc.AssignmentRef, runner_id: str) -> None:
+    """The runner does not take it: back to the queue, for another.
+
+    Raises:
+        errors.FencedOut: the assignment is not current.
+    """
+    run = assignments.current(connection, ref, runner_id)
+    if not _is_accepted(connection, run):
+        give_up(connection, run, "its runner takes nothing new")
 
 
 def _is_accepted(connection: sa.Connection, run: sa.Row[Any]) -> bool:

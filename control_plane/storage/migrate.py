@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 from control_plane.storage.database import Database
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
+_LOCK_WITHIN_MS: Final = 60_000
 # Any number that nobody else uses in this database: "interlck" in ASCII.
 _ADVISORY_LOCK: Final = 0x696E7465726C636B
 
@@ -56,6 +57,7 @@ def migrate(engine: sa.Engine) -> None:
 def _lock(connection: sa.Connection) -> None:
     """Waits until no other process migrates; held until the transaction ends."""
     if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={_LOCK_WITHIN_MS}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))

@@ -18,7 +18,7 @@ from tests import house as houses
 from tests.e2e.conftest import new_stack
 from tests.faults import small_disk
 from tests.faults.small_disk import SmallDisk
-from tests.house import House, reached, run_task, watch
+from tests.house import House, begun, reached, run_task, watch
 
 MANY_LINES = b"".join(b"%d\n" % number for number in range(1, 200_001))
 # Says that it began, waits for the word, then writes much.
@@ -61,13 +61,6 @@ def let_go(engine: docker.DockerClient, run_id: str) -> Container:
     [container] = engine.containers.list(filters={"name": f"interlock-{run_id}-"})
     assert container.exec_run(["sh", "-c", ": > /tmp/go"]).exit_code == 0
     return container
-
-
-async def begun(client: Client, run_id: str) -> None:
-    """Returns once the command runs, which is a moment after the gate has opened."""
-    async for event in client.runs.follow(run_id):
-        if isinstance(event, types.OutputChunk):
-            return
 
 
 async def fill_database(client: Client) -> None:
@@ -210,6 +203,29 @@ async def test_a_run_that_comes_while_the_runners_disk_is_full_waits_and_disturb
     async with asyncio.timeout(SOON_S):
         seen = [await watch(client, new.id), await watch(client, performing.id)]
     assert [(each.state, each.output) for each in seen] == [("FINISHED", b"new\n"), ("FINISHED", OUTPUT)]
+
+
+async def test_a_runner_that_starts_again_on_a_full_disk_goes_on_with_what_it_held(
+    runner_disk: SmallDisk,
+    house: House,
+    client: Client,
+    test_image: str,
+    docker_client: docker.DockerClient,
+) -> None:
+    run = await client.runs.create_task((await new_stack(client, test_image)).id, COMMAND)
+    await begun(client, run.id)
+    house.runners["one"].kill()
+    runner_disk.fill()
+    house.runners["one"].start()
+    await house.runners["one"].logged("runner.ready")
+    let_go(docker_client, run.id)
+    await house.runners["one"].logged("run.held_back")
+    [shown] = [each async for each in client.pools.list_runners()]
+    assert "no room for output" in shown.state_reason
+    runner_disk.empty()
+    async with asyncio.timeout(SOON_S):
+        seen = await watch(client, run.id)
+    assert (seen.state, seen.output) == ("FINISHED", OUTPUT)
 
 
 async def test_a_source_for_which_the_runner_has_no_room_fails_its_run_and_no_other(

@@ -19,7 +19,8 @@ from interlock.client import Client
 from interlock.v1 import runner_service_pb2 as rpc
 from tests.e2e.conftest import new_stack
 from tests.faults.undisturbed import end, expected, grown, performing
-from tests.house import House, reached, watch
+from tests.holding import HOLD, containers_of, release
+from tests.house import House, begun, reached, until, watch
 from tests.scripted_runner import ScriptedRunner
 
 SEED = 20261124
@@ -69,6 +70,34 @@ async def test_a_runner_killed_when_it_has_heard_go_performs_the_command_once(
         runner.start()
         seen = await watch(client, run.id)
         assert (seen.state, seen.output) == ("FINISHED", b"performed\n")
+
+
+async def test_a_runner_killed_while_it_prepares_fails_the_run_frees_its_slot_and_leaves_no_container(
+    house: House, client: Client, test_image: str, docker_client: docker.DockerClient
+) -> None:
+    runner = house.runners["one"]
+    run = await client.runs.create_task((await new_stack(client, test_image)).id, "echo performed")
+    await asyncio.to_thread(wait_for_stage, house.folder / "runner-one", "accepted")
+    runner.kill()
+    runner.start()
+    seen = await watch(client, run.id)
+    assert (seen.state, seen.output) == ("FAILED", b"")
+    assert "not performed" in seen.run.state_reason
+    assert (await client.stacks.get(run.stack_id)).active_run_id == ""
+    await until(lambda: not containers_of(docker_client, run.id), "the end of its container")
+
+
+async def test_a_runner_killed_while_init_runs_goes_on_with_it_and_performs_once(
+    house: House, client: Client, test_image: str, docker_client: docker.DockerClient
+) -> None:
+    stack = await new_stack(client, test_image, custom_init=[f"echo init; {HOLD}; echo done"])
+    run = await client.runs.create_task(stack.id, "echo performed")
+    await begun(client, run.id)
+    house.runners["one"].kill()
+    release(docker_client, run.id)
+    house.runners["one"].start()
+    seen = await watch(client, run.id)
+    assert (seen.state, seen.output) == ("FINISHED", b"init\ndone\nperformed\n")
 
 
 async def test_a_control_plane_killed_when_it_has_opened_the_gate_has_the_command_performed_once(

@@ -68,8 +68,12 @@ class RunnerProcess:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
+    def text(self) -> str:
+        """All that it and its predecessors have written."""
+        return self._log.read_text()
+
     def log(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in self.text().splitlines() if line.startswith("{")]
 
     def logged(self, event: str) -> list[dict[str, object]]:
         return [line for line in self.log() if line["event"] == event]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import grpc
 import pytest
 
 from interlock.v1 import runner_service_pb2 as rpc
+from tests.holding import HOLD, release
 from tests.integration.runner.processes import RunnerProcess
 from tests.integration.runner.scripted_servicer import ScriptedControlPlane
 
@@ -73,22 +75,46 @@ async def test_sigterm_finishes_what_runs_takes_nothing_new_and_ends(
 ) -> None:
     runner = start_runner()
     await control_plane.connected()
-    run = control_plane.assign(job("echo begin; sleep 1; echo end"))
+    run = control_plane.assign(job(f"echo begin; {HOLD}; echo end"))
     await control_plane.until(lambda: b"begin" in run.output)
     runner.signal(signal.SIGTERM)
     await control_plane.until(lambda: any(status.draining for status in control_plane.statuses))
+    release(docker_client, run.ref.run_id)
     await control_plane.ended(run)
     assert await asyncio.to_thread(runner.wait) == 0
     assert run.text == "begin\nend\n"
     assert runner.all_containers(docker_client) == []
 
 
-async def test_a_second_sigterm_leaves_at_once_and_the_run_goes_on_with_the_next_process(
-    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+async def test_what_comes_after_sigterm_goes_back_to_the_queue_and_is_not_begun(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
 ) -> None:
     runner = start_runner()
     await control_plane.connected()
-    run = control_plane.assign(job("echo begin; sleep 3; echo end"))
+    run = control_plane.assign(job(f"echo begin; {HOLD}"))
+    await control_plane.until(lambda: b"begin" in run.output)
+    runner.signal(signal.SIGTERM)
+    await runner.until_logged("runner.draining")
+    late = control_plane.assign(job("echo performed"), number=2)
+    await control_plane.until(lambda: late.said == ["declined"])
+    release(docker_client, run.ref.run_id)
+    await control_plane.ended(run)
+    assert await asyncio.to_thread(runner.wait) == 0
+    assert (late.said, late.text) == (["declined"], "")
+
+
+async def test_a_second_sigterm_leaves_at_once_and_the_run_goes_on_with_the_next_process(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job(f"echo begin; {HOLD}; echo end"))
     await control_plane.until(lambda: b"begin" in run.output)
     runner.signal(signal.SIGTERM)
     await runner.until_logged("runner.draining")
@@ -96,6 +122,7 @@ async def test_a_second_sigterm_leaves_at_once_and_the_run_goes_on_with_the_next
     await asyncio.to_thread(runner.wait)
     assert run.result is None
     runner.start()
+    release(docker_client, run.ref.run_id)
     result = await control_plane.ended(run)
     assert (result.outcome, result.reason) == (rpc.RUN_OUTCOME_EXITED, "")
     assert run.text == "begin\nend\n"
@@ -120,6 +147,19 @@ async def test_a_drain_request_holds_until_the_next_welcome(
     control_plane.cut()
     await control_plane.connected(times=2)
     await control_plane.until(lambda: not control_plane.statuses[-1].draining)
+
+
+async def test_a_copy_of_a_runners_folder_does_not_start_beside_it(
+    control_plane: ScriptedControlPlane, start_runner: StartRunner, tmp_path: Path
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    shutil.copytree(runner.folder, tmp_path / "copy")
+    second = _run_to_its_end(
+        INTERLOCK_RUNNER_DIR=str(tmp_path / "copy"), INTERLOCK_ADDRESS=control_plane.address
+    )
+    assert second.returncode == 2
+    assert "was its folder copied" in second.stderr
 
 
 async def test_two_runners_in_one_folder_are_refused_by_name(

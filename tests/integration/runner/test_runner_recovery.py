@@ -1,12 +1,15 @@
 """Invariants 2 and 4: what becomes of runs when the runner, its stream or its container is killed."""
 
+import asyncio
 import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import docker
 
 from interlock.v1 import runner_service_pb2 as rpc
+from tests.holding import HOLD, containers_of, release
 from tests.integration.runner.processes import RunnerProcess
 from tests.integration.runner.scripted_servicer import ScriptedControlPlane
 
@@ -14,11 +17,11 @@ StartRunner = Callable[..., RunnerProcess]
 MakeJob = Callable[..., rpc.Job]
 
 # Binary, with lines around the engine's limit of 16 KiB, and a secret in the middle; a marker says when it is half done.
-NOISY = """\
+NOISY = f"""\
 i=0; while [ $i -lt 300 ]; do echo "line $i $TOKEN"; i=$((i+1)); done
 head -c 100000 /dev/urandom | tee /tmp/noise
 printf 'HALF'
-sleep 2
+{HOLD}
 cat /tmp/noise | base64 -w 20000
 echo done
 """
@@ -38,6 +41,7 @@ async def test_a_killed_runner_finds_its_performing_run_again_and_no_byte_is_los
     runner.kill()
     received = len(run.output)
     runner.start()
+    release(docker_client, run.ref.run_id)
     result = await control_plane.ended(run)
     assert (result.outcome, result.exit_code) == (rpc.RUN_OUTCOME_EXITED, 0)
     assert len(run.output) > received
@@ -81,15 +85,21 @@ async def test_a_gate_answer_lost_with_the_stream_is_asked_for_again(
 
 
 async def test_output_goes_on_after_the_control_plane_was_away_for_the_whole_command(
-    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
 ) -> None:
     start_runner()
     await control_plane.connected()
     run = control_plane.assign(
-        job("printf HALF; sleep 1; i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done")
+        job(f"printf HALF; {HOLD}; i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done")
     )
     await control_plane.until(lambda: b"HALF" in run.output)
     await control_plane.stop()
+    release(docker_client, run.ref.run_id)
+    [container] = containers_of(docker_client, run.ref.run_id)
+    await asyncio.to_thread(container.wait)
     await control_plane.start()
     result = await control_plane.ended(run)
     assert result.exit_code == 0
@@ -104,10 +114,11 @@ async def test_a_run_that_ended_while_its_runner_was_dead_is_reported_with_all_i
 ) -> None:
     runner = start_runner()
     await control_plane.connected()
-    run = control_plane.assign(job("printf HALF; sleep 1; echo whole; exit 5"))
+    run = control_plane.assign(job(f"printf HALF; {HOLD}; echo whole; exit 5"))
     await control_plane.until(lambda: b"HALF" in run.output)
     [container] = runner.containers(docker_client)
     runner.kill()
+    release(docker_client, run.ref.run_id)
     container.wait()
     runner.start()
     result = await control_plane.ended(run)
@@ -123,7 +134,7 @@ async def test_a_container_that_was_removed_while_its_runner_was_dead_is_a_lost_
 ) -> None:
     runner = start_runner()
     await control_plane.connected()
-    run = control_plane.assign(job("printf HALF; sleep 60"))
+    run = control_plane.assign(job(f"printf HALF; {HOLD}"))
     await control_plane.until(lambda: b"HALF" in run.output)
     runner.kill()
     for container in runner.containers(docker_client):
@@ -143,7 +154,7 @@ async def test_a_container_killed_while_it_performs_is_a_lost_run(
 ) -> None:
     runner = start_runner()
     await control_plane.connected()
-    run = control_plane.assign(job("printf HALF; sleep 60"))
+    run = control_plane.assign(job(f"printf HALF; {HOLD}"))
     await control_plane.until(lambda: b"HALF" in run.output)
     [container] = runner.containers(docker_client)
     container.kill()
@@ -153,15 +164,19 @@ async def test_a_container_killed_while_it_performs_is_a_lost_run(
 
 
 async def test_a_replay_that_differs_sends_no_wrong_byte_and_says_so(
-    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
 ) -> None:
     runner = start_runner()
     await control_plane.connected()
-    run = control_plane.assign(job("printf HALF; sleep 1; echo more"))
+    run = control_plane.assign(job(f"printf HALF; {HOLD}; echo more"))
     await control_plane.until(lambda: b"HALF" in run.output)
     runner.kill()
     run.output[:] = b"FULL"
     runner.start()
+    release(docker_client, run.ref.run_id)
     result = await control_plane.ended(run)
     assert run.output == b"FULL"
     assert (result.outcome, result.exit_code) == (rpc.RUN_OUTCOME_EXITED, 0)
@@ -176,7 +191,7 @@ async def test_a_damaged_journal_is_set_aside_and_its_container_lives_on(
 ) -> None:
     runner = start_runner()
     await control_plane.connected()
-    run = control_plane.assign(job("printf HALF; sleep 60"))
+    run = control_plane.assign(job(f"printf HALF; {HOLD}"))
     await control_plane.until(lambda: b"HALF" in run.output)
     runner.kill()
     _journal(runner, run.ref).write_text('{"half a')
@@ -186,6 +201,92 @@ async def test_a_damaged_journal_is_set_aside_and_its_container_lives_on(
     assert runner.logged("journal.damaged")
     [container] = runner.containers(docker_client)
     assert container.status == "running"
+
+
+async def test_a_journal_that_was_edited_is_set_aside_and_says_what_to_do(
+    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job(f"printf HALF; {HOLD}"))
+    await control_plane.until(lambda: b"HALF" in run.output)
+    runner.kill()
+    text = _journal(runner, run.ref).read_text()
+    _journal(runner, run.ref).write_text(text.replace("gate_passed", "started"))
+    runner.start()
+    await control_plane.connected(times=2)
+    assert not control_plane.hellos[1].held
+    [damaged] = runner.logged("journal.damaged")
+    assert "checksum" in str(damaged["error"])
+    assert "by hand" in str(damaged["hint"])
+
+
+async def test_an_upgrade_of_the_runner_in_the_middle_of_a_run_is_a_restart_like_any_other(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
+) -> None:
+    """The release before wrote journals of format 1."""
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job(f"printf HALF; {HOLD}; printf WHOLE"))
+    await control_plane.until(lambda: b"HALF" in run.output)
+    runner.kill()
+    fields = json.loads(_journal(runner, run.ref).read_text())
+    for newer in ("sha256", "engine_id", "preamble_sha256"):
+        del fields[newer]
+    _journal(runner, run.ref).write_text(json.dumps({**fields, "format": 1}))
+    runner.start()
+    release(docker_client, run.ref.run_id)
+    assert (await control_plane.ended(run)).exit_code == 0
+    assert run.text == "HALFWHOLE"
+
+
+async def test_a_run_in_another_engine_keeps_its_runner_from_starting(
+    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+) -> None:
+    """Invariant 3: as in a copy of the folder on another machine, where its container is not to be found."""
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(job(f"printf HALF; {HOLD}"))
+    await control_plane.until(lambda: b"HALF" in run.output)
+    runner.kill()
+    fields = json.loads(_journal(runner, run.ref).read_text())
+    for newer in ("sha256", "preamble_sha256"):
+        del fields[newer]
+    _journal(runner, run.ref).write_text(json.dumps({**fields, "engine_id": "elsewhere", "format": 1}))
+    runner.start()
+    assert await asyncio.to_thread(runner.wait) == 2
+    assert f"holds run {run.ref.run_id}" in runner.text()
+    assert run.result is None
+
+
+async def test_a_spool_in_which_a_bit_was_flipped_is_read_again_from_the_engine(
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
+) -> None:
+    runner = start_runner()
+    await control_plane.connected()
+    run = control_plane.assign(
+        job(f"printf HALF; {HOLD}; i=0; while [ $i -lt 9999 ]; do echo $i; i=$((i+1)); done")
+    )
+    await control_plane.until(lambda: b"HALF" in run.output)
+    await control_plane.stop()
+    release(docker_client, run.ref.run_id)
+    await runner.until_logged("run.ended")
+    [file] = (_journal(runner, run.ref).parent / "spool").iterdir()
+    content = bytearray(file.read_bytes())
+    content[-1000] ^= 4
+    file.write_bytes(content)
+    await control_plane.start()
+    assert await asyncio.to_thread(runner.wait) == 1
+    assert f"the spool file {file} was changed" in runner.text()
+    runner.start()
+    await control_plane.ended(run)
+    assert run.text == "HALF" + "".join(f"{number}\n" for number in range(9999))
 
 
 def _journal(runner: RunnerProcess, ref: rpc.AssignmentRef) -> Path:

@@ -110,16 +110,34 @@ def test_the_exit_code_counts_only_where_the_script_came_to_its_end(
     expected: Outcome,
 ) -> None:
     result = outcome.of_exit(
-        ContainerExit(exit_code), is_gate_passed=is_gate_passed, phase_codes=phase_codes, memory_bytes=1 << 30
+        ContainerExit(exit_code),
+        is_gate_passed=is_gate_passed,
+        has_begun=is_gate_passed,
+        phase_codes=phase_codes,
+        memory_bytes=1 << 30,
     )
     assert (result.outcome, result.exit_code) == (expected, exit_code)
 
 
 def test_a_memory_limit_that_was_reached_is_named() -> None:
     result = outcome.of_exit(
-        ContainerExit(137, out_of_memory=True), is_gate_passed=True, phase_codes={}, memory_bytes=64 << 20
+        ContainerExit(137, out_of_memory=True),
+        is_gate_passed=True,
+        has_begun=True,
+        phase_codes={},
+        memory_bytes=64 << 20,
     )
     assert "memory limit of 64 MiB" in result.reason
+
+
+def test_a_container_that_ended_between_its_gate_and_its_command_has_performed_nothing() -> None:
+    result = outcome.of_exit(
+        ContainerExit(137), is_gate_passed=True, has_begun=False, phase_codes={}, memory_bytes=1 << 30
+    )
+    assert result.outcome is Outcome.CONTAINER_LOST
+    assert (
+        result.reason == "the container was killed by signal 9 before the command began; it was not performed"
+    )
 
 
 def test_credentials_variables_and_files_are_secret_and_plain_ones_are_not() -> None:
