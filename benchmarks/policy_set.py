@@ -27,7 +27,12 @@ _COPY = """
 
 async def attach(client: Client) -> None:
     """The examples, and the first of them again until there are ten."""
-    examples = sorted(file for file in _EXAMPLES.glob("*/*.rego") if not file.stem.endswith("_test"))
+    examples = sorted(
+        file
+        for kind in ("access", "task")
+        for file in (_EXAMPLES / kind).glob("*.rego")
+        if not file.stem.endswith("_test")
+    )
     for number in range(ATTACHED):
         file = examples[number % len(examples)]
         await client.policies.create(

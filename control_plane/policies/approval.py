@@ -62,7 +62,10 @@ class ApprovalJudge:
         Raises:
             OpaUnavailable, PoliciesChanged: no answer; ask again later.
         """
-        document = inputs.approval_input(run, to_stack_info(stack), current, older)
+        info = to_stack_info(stack)
+        if run.commit.hash and run.branch == stack.git_ref:
+            info = replace(info, tracked_commit=run.commit)
+        document = inputs.approval_input(run, info, current, older)
         for _ in range(_ATTEMPTS):
             index = await self._attached.current()
             try:
