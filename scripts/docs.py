@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SNIPPETS = CACHE / "snippets"
 FENCE = re.compile(r"^ *```(?P<language>[a-z]+)[^\n]*\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
-TARGET = re.compile(r"^([a-z0-9 ]+):", re.MULTILINE)
+TARGET = re.compile(r"^([a-z0-9 -]+):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
