@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from control_plane.policies.errors import EvaluationFailed
-from policies.workbench.kinds import SAMPLE_RULE, TEAM_RULE, Kind
+from policies.workbench.kinds import SAMPLE_RULE, SPACE_ADMIN_RULE, SPACE_RULES, TEAM_RULE, Kind
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class AccessLevel(enum.IntEnum):
     NONE = 0
     READ = 1
     WRITE = 2
+
+
+# The one space that there is.
+ROOT_SPACE = "root"
 
 
 class Approval(enum.StrEnum):
@@ -136,17 +140,21 @@ def rejecting(evaluations: Sequence[Evaluation]) -> list[PolicyRef]:
 def login(evaluations: Sequence[Evaluation]) -> Grant:
     """Any `deny` refuses; `admin` lets in as an admin, unless any `deny_admin`; `allow` lets in; else refused.
 
-    Where policies define `team`, its sets together are the teams.
+    `space_admin` of the space root is as `admin`, `space_write` and `space_read` of it as `allow`. Where policies name
+    any `team`, their sets together are the teams.
 
     Raises:
-        EvaluationFailed: a rule is neither undefined nor a boolean, `team` no set of strings.
+        EvaluationFailed: a rule is neither undefined nor a boolean; `team` or a rule about spaces no set of strings.
     """
     said = _said(evaluations, ("deny", "deny_admin", "admin", "allow"))
-    teams = _teams(evaluations)
+    for rule in SPACE_RULES:
+        if ROOT_SPACE in _strings(evaluations, rule):
+            said.add("admin" if rule == SPACE_ADMIN_RULE else "allow")
+    teams = _strings(evaluations, TEAM_RULE)
     if "deny" in said:
         return Grant(is_allowed=False)
     is_admin = "admin" in said and "deny_admin" not in said
-    return Grant(is_allowed=is_admin or "allow" in said, admin=is_admin, teams=teams)
+    return Grant(is_admin or "allow" in said, admin=is_admin, teams=tuple(sorted(teams)) or None)
 
 
 def outcome(kind: Kind, evaluations: Sequence[Evaluation]) -> str:
@@ -167,18 +175,17 @@ def outcome(kind: Kind, evaluations: Sequence[Evaluation]) -> str:
             return ("admin" if grant.admin else "allowed") if grant.is_allowed else "denied"
 
 
-def _teams(evaluations: Sequence[Evaluation]) -> tuple[str, ...] | None:
+def _strings(evaluations: Sequence[Evaluation], rule: str) -> set[str]:
+    """All that these policies' sets of strings hold."""
     found: set[str] = set()
-    is_defined = False
     for evaluation in evaluations:
-        teams = evaluation.rules.get(TEAM_RULE)
-        if teams is None:
+        strings = evaluation.rules.get(rule)
+        if strings is None:
             continue
-        if teams.type != "set" or not all(isinstance(team, str) for team in teams.value):
-            raise _failed(evaluation.policy, "`team` must be a set of strings")
-        is_defined = True
-        found.update(teams.value)
-    return tuple(sorted(found)) if is_defined else None
+        if strings.type != "set" or not all(isinstance(each, str) for each in strings.value):
+            raise _failed(evaluation.policy, f"`{rule}` must be a set of strings")
+        found.update(strings.value)
+    return found
 
 
 def _said(evaluations: Sequence[Evaluation], rules: Sequence[str]) -> set[str]:

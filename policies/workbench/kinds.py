@@ -8,6 +8,9 @@ import enum
 SAMPLE_RULE = "sample"
 # A login policy's set of teams, in place of those that the key has.
 TEAM_RULE = "team"
+# Sets of spaces in which a login policy gives a role; Interlock has one space, `root`.
+SPACE_ADMIN_RULE = "space_admin"
+SPACE_RULES = frozenset({SPACE_ADMIN_RULE, "space_write", "space_read"})
 
 
 class Kind(enum.Enum):
@@ -20,7 +23,7 @@ class Kind(enum.Enum):
 
     @property
     def rules(self) -> frozenset[str]:
-        """The rules that count; a policy defines at least one of them."""
+        """The rules of the contract, which count."""
         match self:
             case Kind.TASK:
                 return frozenset({"deny"})
@@ -33,12 +36,17 @@ class Kind(enum.Enum):
 
     @property
     def further_rules(self) -> frozenset[str]:
-        """Rules that are read where a policy defines them, and need not be there."""
+        """Rules that are read, too, where a policy defines them."""
         match self:
             case Kind.LOGIN:
-                return frozenset({TEAM_RULE, SAMPLE_RULE})
+                return SPACE_RULES | {TEAM_RULE, SAMPLE_RULE}
             case Kind.TASK | Kind.ACCESS | Kind.APPROVAL:
                 return frozenset({SAMPLE_RULE})
+
+    @property
+    def needed_rules(self) -> frozenset[str]:
+        """A policy defines at least one of them."""
+        return self.rules | self.further_rules - {SAMPLE_RULE}
 
     @property
     def aliases(self) -> frozenset[str]:

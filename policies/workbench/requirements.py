@@ -72,7 +72,7 @@ def _remote_schemas(module: Module) -> Iterator[tuple[Position, str, str]]:
 
 def _rules_of_kind(module: Module, kind: Kind) -> Iterator[tuple[Position, str, str]]:
     defined = {rule_name(rule) for rule in module.rules}
-    if not defined & kind.rules:
+    if not defined & kind.needed_rules:
         names = " or ".join(f"`{name}`" for name in sorted(kind.rules))
         guesses = (nearest(name, kind.rules) for name in sorted(defined))
         hint = next((guess for guess in guesses if guess), "")

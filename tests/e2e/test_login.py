@@ -18,7 +18,7 @@ from tests import house as houses
 from tests.e2e.conftest import new_id, new_stack
 from tests.house import House
 
-# As published for Spacelift, in Rego v0; `space_admin` and the like are no concern of Interlock's.
+# As published for Spacelift, in Rego v0.
 PUBLISHED = """package spacelift
 
 admins  := { "alice" }
@@ -30,7 +30,7 @@ allow { allowed[login] }
 deny  { not admins[login]; not allowed[login] }
 deny  { input.session.login == "eve" }
 
-space_write["root"] { allow }
+space_admin["legacy"] { allow }
 """
 
 
@@ -146,10 +146,14 @@ async def test_the_teams_that_policies_give_stand_in_for_those_of_the_key(gate: 
     key = await boss.identity.create_key(new_id("ann"), teams=["ops", "x-ops"])
     async with gate.connect(key.credential) as client:
         await client.runs.create_task(stack.id, "true")
-    other = await boss.identity.create_key(new_id("ann"), teams=["ops"])
-    async with gate.connect(other.credential) as client:
+    replaced = await boss.identity.create_key(new_id("ann"), teams=["ops", "x-web"])
+    async with gate.connect(replaced.credential) as client:
         with pytest.raises(errors.NotFound):
             await client.stacks.get(stack.id)
+    # As published: an empty set replaces nothing.
+    kept = await boss.identity.create_key(new_id("ann"), teams=["ops"])
+    async with gate.connect(kept.credential) as client:
+        await client.stacks.get(stack.id)
 
 
 async def test_an_admin_key_is_not_asked_so_that_a_mistake_locks_nobody_out(

@@ -154,6 +154,21 @@ def test_the_teams_of_all_login_policies_that_give_some_are_those_of_the_session
     ]
     assert login(said).teams == ("dev", "ops", "web")
     assert login([access("c", allow=True)]).teams is None
+    assert login([evaluation(allow=("boolean", True), team=("set", []))]).teams is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "spaces", "expected"),
+    [
+        ("space_admin", ["root"], Grant(is_allowed=True, admin=True)),
+        ("space_write", ["other", "root"], Grant(is_allowed=True)),
+        ("space_read", ["root"], Grant(is_allowed=True)),
+        ("space_admin", ["other"], Grant(is_allowed=False)),
+        ("space_read", [], Grant(is_allowed=False)),
+    ],
+)
+def test_a_role_in_the_one_space_lets_in(rule: str, spaces: list[str], expected: Grant) -> None:
+    assert login([evaluation(**{rule: ("set", spaces)})]) == expected
 
 
 @pytest.mark.parametrize("wrong", [("array", ["a"]), ("set", [1]), ("string", "a")])
