@@ -163,7 +163,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     approval_judge = ApprovalJudge(engine, attached, secrets)
     guard = PolicyGuard(db, engine, attached, task_judge)
     access = Access(db, guard)
-    decisions = DecisionLog(db, guard, pages)
+    decisions = DecisionLog(db, engine, guard, pages)
     approvals = Approvals(db, approval_judge, notices)
     notices.wake_approvals = approvals.wake
 

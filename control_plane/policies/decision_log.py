@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -12,7 +13,9 @@ from control_plane import clock, errors
 from control_plane.identity.principal import Principal
 from control_plane.ids import first_id
 from control_plane.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES, PageTokens
+from control_plane.policies import revisions
 from control_plane.policies.decision_messages import to_decision
+from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.messages import kind_of
 from control_plane.stacks import snapshot
 from control_plane.stacks.access import Guard
@@ -20,6 +23,7 @@ from control_plane.storage.database import Database
 from control_plane.storage.tables import decisions
 from interlock.v1 import decision_pb2
 from interlock.v1 import decision_service_pb2 as rpc
+from policies.workbench.kinds import Kind
 
 # How many rows are looked at for one page before a short page is returned.
 _MAX_SCANNED_PAGES = 20
@@ -30,8 +34,9 @@ _FIND = sa.select(decisions).where(decisions.c.id == sa.bindparam("decision_id")
 class DecisionLog:
     """Decisions about a stack are read by whoever may read the stack, logins by admins."""
 
-    def __init__(self, db: Database, guard: Guard, pages: PageTokens) -> None:
+    def __init__(self, db: Database, engine: PolicyEngine, guard: Guard, pages: PageTokens) -> None:
         self._db = db
+        self._engine = engine
         self._guard = guard
         self._pages = pages
 
@@ -40,7 +45,24 @@ class DecisionLog:
         row = await self._db.read(lambda tx: tx.execute(_FIND, {"decision_id": decision_id}).one_or_none())
         if row is None or not (await self.readable(principal, [row]))[0]:
             raise errors.NotFound("decision", decision_id)
-        return to_decision(row, whole=True)
+        decision = to_decision(row, whole=True)
+        decision.prints.extend(await self._prints(row))
+        return decision
+
+    async def _prints(self, row: sa.Row[Any]) -> list[decision_pb2.PolicyPrint]:
+        """Input and revisions are stored, and policies have no clock: evaluated again they print the same."""
+        document = json.loads(row.input)
+        found: list[decision_pb2.PolicyPrint] = []
+        for said in [*json.loads(row.policies), *json.loads(row.shadow)]:
+            revision = await self._db.read(partial(_revision, said["id"], said["revision"]))
+            if revision is None:
+                continue
+            printed = await self._engine.prints(Kind(said["kind"]), revision.body, document)
+            found += [
+                decision_pb2.PolicyPrint(policy_id=said["id"], line=each.line, text=each.text)
+                for each in printed
+            ]
+        return found
 
     async def readable(self, principal: Principal, rows: Sequence[sa.Row[Any]]) -> list[bool]:
         """For each decision, whether the caller may read it."""
@@ -74,6 +96,13 @@ class DecisionLog:
                 return rpc.ListDecisionsResponse(decisions=found)
         token = self._pages.encode(request, before_id)
         return rpc.ListDecisionsResponse(decisions=found, next_page_token=token)
+
+
+def _revision(policy_id: str, revision: int, tx: sa.Connection) -> sa.Row[Any] | None:
+    try:
+        return revisions.find(tx, policy_id, revision)
+    except errors.NotFound:
+        return None
 
 
 def shadowed(tx: sa.Connection, since_us: int, before_id: str, at_most: int) -> Sequence[sa.Row[Any]]:

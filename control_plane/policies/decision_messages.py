@@ -28,7 +28,6 @@ def to_decision(row: sa.Row[Any], *, whole: bool) -> decision_pb2.Decision:
         took_us=row.took_us,
     )
     _fill(message, json.loads(row.result), json.loads(row.policies), json.loads(row.shadow))
-    message.prints.extend(map(_print, json.loads(row.prints)))
     if whole:
         message.input_json, message.result_json = row.input, row.result
     return message
@@ -48,7 +47,6 @@ def explained(record: DecisionRecord) -> decision_pb2.Decision:
         result_json=json.dumps(record.result, ensure_ascii=False),
     )
     _fill(message, record.result, record.policies, record.shadow)
-    message.prints.extend(map(_print, record.prints))
     return message
 
 
@@ -93,10 +91,6 @@ def _verdict(said: Mapping[str, Any], *, is_shadow: bool) -> decision_pb2.Policy
         would_be=said.get("would_be", ""),
         failure=said.get("failure", ""),
     )
-
-
-def _print(printed: Mapping[str, Any]) -> decision_pb2.PolicyPrint:
-    return decision_pb2.PolicyPrint(policy_id=printed["id"], line=printed["line"], text=printed["text"])
 
 
 def _kind(kind: str) -> policy_pb2.PolicyKind.ValueType:

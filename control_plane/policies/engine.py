@@ -16,13 +16,21 @@ from control_plane.policies.decisions import AccessDecision, TaskDecision
 from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PolicyRefused
 from control_plane.policies.evaluate import Evaluator, Question
 from control_plane.policies.external_opa import ExternalOpa
-from control_plane.policies.inputs import RequestInfo, SessionInfo, StackInfo, access_input, with_command
+from control_plane.policies.inputs import (
+    Document,
+    RequestInfo,
+    SessionInfo,
+    StackInfo,
+    access_input,
+    with_command,
+)
 from control_plane.policies.opa import DEFAULT_DEADLINE_S, Opa, SupervisedOpa
-from policies.workbench import rewriting
+from policies.workbench import prints, rewriting
 from policies.workbench.compiler import CompiledPolicy, Compiler
 from policies.workbench.findings import Finding, TextRefusedError
 from policies.workbench.kinds import Kind
-from policies.workbench.toolchain import Toolchain, find_opa
+from policies.workbench.prints import Print
+from policies.workbench.toolchain import Toolchain, ToolLimitError, find_opa
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +112,19 @@ class PolicyEngine:
             return await self._compiler.compile(kind, text, filename)
         except TextRefusedError as refused:
             raise PolicyRefused(refused.findings) from refused
+
+    async def prints(self, kind: Kind, text: str, document: Document) -> list[Print]:
+        """What a text that was once accepted prints about an input; nothing where it would not be accepted any more."""
+        if "print" not in text:
+            return []
+        try:
+            compiled = await self._compiler.compile(kind, text, "policy.rego")
+            return await prints.prints(
+                self._compiler.tools, compiled, document, sanitizer_key=self._sanitizer_key
+            )
+        except (TextRefusedError, ToolLimitError) as error:
+            log.warning("policy.prints_unknown", cause=str(error))
+            return []
 
     async def ensure_available(self) -> None:
         """To be called before a change is committed, so that it is refused as a whole while OPA is away.

@@ -36,8 +36,6 @@ class DecisionRecord:
     is_sample: bool = False
     # What policies in shadow mode said; see `shadow`.
     shadow: list[dict[str, Any]] = field(default_factory=list)
-    # [{"id", "line", "text"}]
-    prints: list[dict[str, Any]] = field(default_factory=list)
     id: DecisionId = field(default_factory=lambda: DecisionId(ids.new_id("dec")))
     decided_at: int = field(default_factory=clock.now_us)
 
@@ -62,7 +60,6 @@ class DecisionRecord:
             policies=clean(self.policies),
             result=clean(self.result),
             shadow=clean(self.shadow),
-            prints=clean(self.prints),
         )
 
 
@@ -94,7 +91,6 @@ def insert(connection: sa.Connection, record: DecisionRecord, *, run_id: str = "
             "decided_at": record.decided_at,
             "sample": record.is_sample,
             "shadow": json.dumps(record.shadow, ensure_ascii=False),
-            "prints": json.dumps(record.prints, ensure_ascii=False),
         },
     )
 

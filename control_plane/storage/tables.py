@@ -445,7 +445,6 @@ decisions = Table(
     # A policy asks for it to be kept as a sample.
     Column("sample", Boolean, nullable=False, server_default=text("false")),
     Column("shadow", Text, nullable=False, server_default="[]"),  # JSON: what policies in shadow mode said
-    Column("prints", Text, nullable=False, server_default="[]"),  # JSON: [{id, line, text}]
 )
 
 # Only ever inserted into; triggers refuse the rest.

@@ -36,6 +36,11 @@ class Compiler:
     def __init__(self, tools: Toolchain) -> None:
         self._tools = tools
 
+    @property
+    def tools(self) -> Toolchain:
+        """What it checks with."""
+        return self._tools
+
     async def compile(self, kind: Kind, text: str, file: str) -> CompiledPolicy:
         """Check `text`; findings name it `file`.
 

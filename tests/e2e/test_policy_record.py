@@ -233,6 +233,25 @@ async def test_a_decision_is_stored_whole_and_linked_from_the_run(admin: Client)
     assert (await admin.policies.revision(policy.id, 1)).body == policy.body
 
 
+async def test_what_a_policy_printed_is_shown_with_its_line(admin: Client) -> None:
+    stack = await new_stack(admin)
+    v0 = (
+        "package p\n\n# A comment that moves lines.\n\ndeny[msg] {\n"
+        '  print("command:", input.request.command)\n  words := split(input.request.command, " ")\n'
+        '  print(count(words), sanitized("x") == sanitized("x"))\n  msg := words[1]\n}\n'
+    )
+    policy = await new_policy(admin, v0)
+    await admin.policies.attach(policy.id, stack.id)
+    quiet = await new_policy(admin)
+    await admin.policies.attach(quiet.id, stack.id)
+    denied = await denial(admin, stack.id, "one two")
+    decision = await admin.decisions.get(denied.decision_id)
+    assert [(each.policy_id, each.line, each.text) for each in decision.prints] == [
+        (policy.id, 6, "command: one two"),
+        (policy.id, 8, "2 true"),
+    ]
+
+
 async def test_a_denial_links_its_decision(admin: Client) -> None:
     stack = await new_stack(admin)
     policy = await new_policy(admin)

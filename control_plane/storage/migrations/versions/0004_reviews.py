@@ -92,5 +92,4 @@ def extend_decisions() -> None:
         "decisions", sa.Column("sample", sa.Boolean, nullable=False, server_default=sa.text("false"))
     )
     op.add_column("decisions", sa.Column("shadow", sa.Text, nullable=False, server_default="[]"))
-    op.add_column("decisions", sa.Column("prints", sa.Text, nullable=False, server_default="[]"))
     op.create_index("ix_decisions_run_id", "decisions", ["run_id"])
