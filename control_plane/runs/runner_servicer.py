@@ -163,7 +163,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         self._older(hello)
         await self._admission.record(hello, token, may_move=lambda tx: _may_move(tx, hello.runner_id))
         self._older(hello)
-        await self._claim(runner)
+        await self._claim(runner, hello)
         superseded = self._connections.add(runner)
         if superseded is not None:
             superseded.end(TakenOver(hello.runner_id))
@@ -176,7 +176,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             raise AnotherMachine(hello.runner_id)
         return older
 
-    async def _claim(self, runner: RunnerConnection) -> None:
+    async def _claim(self, runner: RunnerConnection, hello: rpc.Hello) -> None:
         """Makes this the runner's one connection, over all replicas."""
         replicas = self._desks.replicas
         claim = await replicas.claim(
@@ -189,6 +189,11 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
         if claim is None:
             raise AnotherMachine(runner.runner_id)
         runner.epoch = claim.epoch
+        older = self._connections.of_runner(runner.runner_id)
+        if not replicas.is_alone and (older is None or older.epoch != claim.epoch - 1):
+            # It was elsewhere meanwhile: what this replica remembers of its output is old.
+            for held in hello.held:
+                self._desks.outputs.leave(held.assignment.run_id)
         if claim.earlier_replica_id not in (None, replicas.id):
             self._desks.notices.taken_over(runner.runner_id, claim.epoch)
 

@@ -149,5 +149,37 @@ class _Pki:
         )
 
 
+async def test_a_second_control_plane_on_one_sqlite_file_is_refused_from_whichever_folder(
+    served: House, tmp_path: Path
+) -> None:
+    alias = tmp_path / "alias.db"
+    alias.symlink_to(served.data_dir / "interlock.db")
+    second = House(tmp_path, served.engine_url, {"INTERLOCK_DATABASE_URL": f"sqlite:///{alias}"})
+    second.server.start()
+    assert second.server.process is not None
+    assert second.server.process.wait(timeout=30) == 1
+    assert "another control plane works on the SQLite file" in second.server.text()
+    assert "Several control planes need PostgreSQL" in second.server.text()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mysql://localhost/interlock", "mysql is not spoken here"),
+        ("postgresql://localhost:1/interlock", "cannot be used"),
+    ],
+)
+async def test_a_database_that_cannot_be_used_is_said_and_the_password_is_not(
+    tmp_path: Path, url: str, problem: str
+) -> None:
+    secret = url.replace("//", "//somebody:hunter2@")
+    house = House(tmp_path, "", {"INTERLOCK_DATABASE_URL": secret})
+    house.server.start()
+    assert house.server.process is not None
+    assert house.server.process.wait(timeout=30) == 1
+    assert problem in house.server.text()
+    assert "hunter2" not in house.server.text()
+
+
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])

@@ -15,7 +15,10 @@ from control_plane import errors
 from control_plane.storage import postgresql
 from control_plane.storage.database import Database, UnknownDatabase
 from scripts import postgres
+from tests.faults.small_disk import mounted
 
+# Incompressible, and more than the disk has.
+FILLING = "INSERT INTO notes SELECT sha512(n::text::bytea) FROM generate_series(1, 400000) AS n"
 COUNTERS = sa.table("counters", sa.column("name"), sa.column("value"))
 
 
@@ -143,6 +146,38 @@ async def test_a_database_that_hangs_is_called_unavailable_and_found_again(
                 return
             except errors.DatabaseUnavailable:
                 await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def small_space(cluster: postgres.Cluster) -> Iterator[str]:
+    """A table space on a disk of a few MiB, which the server can reach."""
+    folder = cluster.folder / "small"
+    with mounted(folder):
+        owner = (cluster.folder / "data").stat()
+        os.chown(folder, owner.st_uid, owner.st_gid)
+        (space := folder / "space").mkdir()
+        os.chown(space, owner.st_uid, owner.st_gid)
+        engine = sa.create_engine(cluster.url(), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE TABLESPACE small LOCATION '{space}'")
+            yield "small"
+            connection.exec_driver_sql("DROP TABLE IF EXISTS notes")
+            connection.exec_driver_sql("DROP TABLESPACE small")
+        engine.dispose()
+
+
+async def test_a_full_disk_is_called_that_and_the_next_unit_is_written(
+    mortal: Database, small_space: str
+) -> None:
+    create = f"CREATE TABLE notes (body bytea) TABLESPACE {small_space}"
+    await mortal.write(lambda tx: tx.exec_driver_sql(create))
+    with pytest.raises(errors.DiskFull):
+        await mortal.write(lambda tx: tx.exec_driver_sql(FILLING))
+    await mortal.write(lambda tx: tx.exec_driver_sql("DROP TABLE notes"))
+    await mortal.write(lambda tx: tx.exec_driver_sql(create))
+    await mortal.write(lambda tx: tx.exec_driver_sql("INSERT INTO notes VALUES ('small')"))
+    rows = await mortal.read(lambda tx: tx.exec_driver_sql("SELECT body FROM notes").scalars().all())
+    assert rows == [b"small"]
 
 
 @pytest.mark.parametrize(
