@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from control_plane.identity.principal import Principal
-from control_plane.policies.approval import ApprovalJudge
+from control_plane.policies.approval import ApprovalJudge, ApprovalVerdict
 from control_plane.policies.attached import AttachmentIndex
 from control_plane.policies.catalog import PolicyCatalog
 from control_plane.policies.engine import PolicyEngine
@@ -33,6 +34,7 @@ from tests.integration.runs.test_tracked import confirmed, plan
 
 ADMIN = Principal(id="key_1", login="root", name="Root", admin=True)
 BO = Principal(id="key_00000000000000000000000bo", login="bo", name="Bo", remote_ip="192.0.2.9")
+CY = Principal(id="key_00000000000000000000000cy", login="cy", name="Cy")
 TWO_EYES = """package spacelift
 import rego.v1
 approve if {
@@ -53,16 +55,30 @@ reject if {
 """
 
 
+class HastyJudge(ApprovalJudge):
+    """Something happens while it has judged and the run was not moved yet, once."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def judge(self, *arguments: Any, **options: Any) -> ApprovalVerdict:
+        verdict = await super().judge(*arguments, **options)
+        happens, self.meanwhile = self.meanwhile, None
+        if happens is not None:
+            await happens()
+        return verdict
+
+
 @dataclass(frozen=True)
 class Office:
     world: World
     catalog: PolicyCatalog
     approvals: Approvals
+    judge: HastyJudge
 
-    async def policy(self, body: str) -> str:
+    async def policy(self, body: str, name: str = "eyes") -> str:
         """For every stack; its id."""
         made = policy_pb2.Policy(
-            name="eyes", kind=policy_pb2.POLICY_KIND_APPROVAL, body=body, labels=["autoattach:*"]
+            name=name, kind=policy_pb2.POLICY_KIND_APPROVAL, body=body, labels=["autoattach:*"]
         )
         return (await self.catalog.create(ADMIN, policy_rpc.CreatePolicyRequest(policy=made))).id
 
@@ -76,9 +92,9 @@ class Office:
 async def office(world: World, opa_path: Path) -> AsyncIterator[Office]:
     engine = PolicyEngine(SupervisedOpa(opa_path), Compiler(Toolchain(opa_path)), sanitizer_key="key")
     await engine.start([])
-    judge = ApprovalJudge(engine, AttachmentIndex(world.db), StackSecrets(world.db, world.sealer))
+    judge = HastyJudge(engine, AttachmentIndex(world.db), StackSecrets(world.db, world.sealer))
     approvals = Approvals(world.db, judge, Notices(Feeds()))
-    yield Office(world, PolicyCatalog(world.db, engine), approvals)
+    yield Office(world, PolicyCatalog(world.db, engine), approvals, judge)
     await engine.stop()
 
 
@@ -151,3 +167,35 @@ async def test_without_an_approval_policy_a_plan_is_confirmed_as_ever(
     await office.approvals.settle(run)
     await confirmed(office.world, run)
     assert await office.world.state(run) is RunState.CONFIRMED
+
+
+async def test_a_rejection_between_a_judgement_and_its_record_is_not_overlooked(
+    office: Office, kept: KeptPlans
+) -> None:
+    await office.policy(TWO_EYES)
+    run, _ = await plan(office.world, kept, auto_confirm=True)
+
+    async def reject() -> None:
+        await office.world.db.write(
+            lambda tx: review_store.insert_review(
+                tx, run, CY, state="UNCONFIRMED", approves=False, note="stop"
+            )
+        )
+
+    office.judge.meanwhile = reject
+    await office.review(run)
+    assert await office.world.state(run) is RunState.FAILED
+
+
+async def test_a_policy_changed_between_a_judgement_and_its_record_is_asked(
+    office: Office, kept: KeptPlans
+) -> None:
+    await office.policy(TWO_EYES)
+    run, _ = await plan(office.world, kept, auto_confirm=True)
+
+    async def forbid() -> None:
+        await office.policy("package spacelift\nimport rego.v1\nreject := true\n", "no")
+
+    office.judge.meanwhile = forbid
+    await office.review(run)
+    assert await office.world.state(run) is RunState.FAILED
