@@ -49,8 +49,11 @@ def create(
             labels=label or (),
             file_name=_file_name(file),
         )
-    attach = "" if label else f"; attach it with: interlock policy attach {policy.id} STACK"
-    show.done(policy, f"policy {policy.id} is stored{attach}", output)
+    if policy.kind == PolicyKind.POLICY_KIND_LOGIN:
+        next_step = "; it is asked at every login"
+    else:
+        next_step = "" if label else f"; attach it with: interlock policy attach {policy.id} STACK"
+    show.done(policy, f"policy {policy.id} is stored{next_step}", output)
 
 
 @app.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
 
@@ -104,6 +105,58 @@ async def test_an_approval_of_another_person_lets_the_run_go_on(boss: Client, co
     [event] = [each async for each in boss.audit.list(stack_id=stack.id, action="run.approved")]
     assert event.caller.login == login
     assert "looks fine" in event.details_json
+
+
+async def test_policies_see_the_run_its_creator_and_the_reviews_as_they_are(
+    boss: Client, colleague: Client
+) -> None:
+    two = "package p\nimport rego.v1\napprove if count(reviews.current.approvals) > 1\n"
+    stack, _ = await guarded(boss, two)
+    await boss.stacks.update(stack.id, hooks=types.Hooks(before_init=["echo before"]))
+    run = await boss.runs.create_task(stack.id, "true")
+    run = await colleague.runs.approve(run.id, "fine")
+    seen = json.loads((await boss.decisions.get(run.approval_decision_id)).input_json)
+    assert seen["run"] == {
+        "id": run.id,
+        "type": "TASK",
+        "state": "PENDING_REVIEW",
+        "command": "true",
+        "created_at": run.create_time.ToMicroseconds() * 1000,
+        "updated_at": run.update_time.ToMicroseconds() * 1000,
+        "branch": "",
+        "commit": {
+            "author": "", "branch": "", "created_at": 0, "hash": "", "message": "",
+            "exist_on_tracked_branch": False,
+        },
+        "creator_session": {
+            "admin": True, "creator_ip": "127.0.0.1", "login": "admin", "name": "First admin", "teams": [],
+            "machine": False, "member": True, "account_name": "", "stack_id": None,
+        },
+        "triggered_by": "admin",
+        "flags": [],
+        "changes": [],
+        "drift_detection": False,
+        "based_on_local_workspace": False,
+        "runtime_config": {
+            "before_init": ["echo before"], "project_root": "", "runner_image": "nobody/needs-it:here",
+            "terraform_version": "",
+        },
+        "user_provided_metadata": [],
+    }  # fmt: skip
+    [review] = seen["reviews"]["current"]["approvals"]
+    login = run.reviews[0].reviewer.login
+    assert review == {
+        "author": login,
+        "author_roles": [],
+        "request": {
+            "remote_ip": "127.0.0.1",
+            "timestamp_ns": run.reviews[0].create_time.ToMicroseconds() * 1000,
+        },
+        "session": {"login": login, "name": run.reviews[0].reviewer.name, "teams": []},
+        "state": "PENDING_REVIEW",
+    }
+    assert seen["reviews"]["current"]["rejections"] == []
+    assert seen["reviews"]["older"] == {"approvals": [], "rejections": []}
 
 
 async def test_the_creators_own_review_is_passed_to_the_policy_as_such(boss: Client) -> None:
