@@ -10,7 +10,7 @@ from interlock.request_ids import new_request_id
 from interlock.times import timestamp
 from interlock.transport import Transport
 from interlock.v1 import run_service_pb2 as pb
-from interlock.v1.run_pb2 import ReviewVerdict, Run, RunState
+from interlock.v1.run_pb2 import Plan, ReviewVerdict, Run, RunState
 from interlock.v1.run_service_pb2 import OutputChunk
 from interlock.v1.run_service_pb2_grpc import RunServiceStub
 
@@ -44,6 +44,28 @@ class Runs:
         """Would `create_task` create it now, and which policy says what? Nothing is created, nothing is stored."""
         request = pb.ExplainTaskRequest(stack_id=stack_id, command=command)
         return await self._transport.call(self._stub.ExplainTask, request)
+
+    async def start(
+        self, stack_id: str, *, auto_confirm: bool | None = None, request_id: str | None = None
+    ) -> Run:
+        """Queues a tracked run: the stack's own init and plan, then apply of exactly that plan once it is confirmed.
+
+        `auto_confirm`: apply a plan with changes without asking; None: as the stack's `autodeploy` says. Without a
+        `request_id` as `create_task`. Raises StackLocked, PermissionDenied, NotFound, SourceUnavailable, WrongState.
+        """
+        request = pb.StartRunRequest(
+            stack_id=stack_id, auto_confirm=auto_confirm, request_id=request_id or new_request_id()
+        )
+        return await self._transport.call(self._stub.StartRun, request)
+
+    async def confirm(self, run_id: str, note: str = "", *, request_id: str | None = None) -> Run:
+        """Lets the plan of a tracked run be applied. Raises WrongState where it does not wait for that."""
+        request = pb.ConfirmRunRequest(run_id=run_id, note=note, request_id=request_id or new_request_id())
+        return await self._transport.call(self._stub.ConfirmRun, request)
+
+    async def plan(self, run_id: str) -> Plan:
+        """What a tracked run's plan changes. Raises WrongState where there is no plan."""
+        return await self._transport.call(self._stub.GetPlan, pb.GetPlanRequest(run_id=run_id))
 
     async def get(self, run_id: str) -> Run:
         return await self._transport.call(self._stub.GetRun, pb.GetRunRequest(run_id=run_id))
@@ -133,6 +155,10 @@ class Runs:
         async for response in self._transport.stream(self._stub.ReadLateOutput, request):
             yield response.output
 
-    async def discard(self, run_id: str) -> Run:
-        """Takes a run out of the queue. Raises WrongState where it is not queued."""
-        return await self._transport.call(self._stub.DiscardRun, pb.DiscardRunRequest(run_id=run_id))
+    async def discard(self, run_id: str, note: str = "", *, request_id: str | None = None) -> Run:
+        """Takes a run out of the queue, or discards a tracked run's plan and frees the slot.
+
+        Raises WrongState where it is neither queued nor waits to be confirmed.
+        """
+        request = pb.DiscardRunRequest(run_id=run_id, note=note, request_id=request_id or new_request_id())
+        return await self._transport.call(self._stub.DiscardRun, request)

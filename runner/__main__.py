@@ -74,6 +74,7 @@ async def serve(config: Config, runner_id: str) -> None:
         max_spool_bytes=config.max_spool_bytes,
         git_protocols=config.git_protocols,
         fetch_archive=connection.fetch_source,
+        store_plan=connection.store_plan,
     )
     roster = Roster(
         workshop,

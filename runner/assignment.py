@@ -142,7 +142,7 @@ class Run:
         recorded = self._page.entry.result
         if recorded is not None:
             await self._execution.recover_output()
-            return recorded
+            return await self._execution.with_plan(recorded)
         if self._is_recovered:
             return await self._execution.recover()
         return await self._execution.begin()
@@ -161,6 +161,7 @@ class Run:
             reason=reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"),
             output_size_bytes=size_bytes,
             output_sha256=sha256,
+            plan=self._execution.plan,
         )
         self.report.change()
         log.info(

@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
 
 import grpc
 import structlog
@@ -22,11 +22,12 @@ from interlock.v1.runner_service_pb2 import (
     FetchSourceRequest,
     Heartbeat,
     Hello,
+    StorePlanRequest,
     Welcome,
 )
 from interlock.v1.runner_service_pb2_grpc import RunnerServiceStub
 from runner.config import Config, TlsFiles
-from runner.errors import SourceUnavailable, SpoolDamaged
+from runner.errors import PlanNotKept, SourceUnavailable, SpoolDamaged
 from runner.groups import flattened
 
 log = structlog.get_logger(__name__)
@@ -43,6 +44,7 @@ _REFUSED_PAUSE_S = 30.0
 _WELCOME_WITHIN_S = 15.0
 _SHORTEST_HEARTBEAT_S = 0.2
 _FETCH_RETRY_S = 0.5
+_STORE_CHUNK_BYTES = 256 << 10
 
 _OPTIONS = [
     # Found in 30 s: a peer that is frozen or cut off without a word.
@@ -145,8 +147,7 @@ class Connection:
         while self._channel is None:
             await asyncio.sleep(_FETCH_RETRY_S)
         call = RunnerServiceStub(self._channel).FetchSource(
-            FetchSourceRequest(assignment=assignment),
-            metadata=(("authorization", f"Bearer {self._config.pool_token.reveal()}"),),
+            FetchSourceRequest(assignment=assignment), metadata=self._credentials
         )
         try:
             async for response in call:
@@ -163,6 +164,45 @@ class Connection:
             raise _StreamEnded("the connection was closed") from None
         finally:
             call.cancel()
+
+    async def store_plan(self, assignment: AssignmentRef, archive: BinaryIO) -> str:
+        """Sends what a plan left until the control plane has it; its digest there. Raises `PlanNotKept`."""
+        while True:
+            try:
+                return await self._store(assignment, archive)
+            except _StreamEnded as cut:
+                log.warning("plan.store_cut", run_id=assignment.run_id, reason=str(cut))
+            await asyncio.sleep(_FETCH_RETRY_S)
+
+    async def _store(self, assignment: AssignmentRef, archive: BinaryIO) -> str:
+        while self._channel is None:
+            await asyncio.sleep(_FETCH_RETRY_S)
+
+        async def parts() -> AsyncIterator[StorePlanRequest]:
+            yield StorePlanRequest(assignment=assignment)
+            await asyncio.to_thread(archive.seek, 0)
+            while chunk := await asyncio.to_thread(archive.read, _STORE_CHUNK_BYTES):
+                yield StorePlanRequest(chunk=chunk)
+
+        call = RunnerServiceStub(self._channel).StorePlan(parts(), metadata=self._credentials)
+        try:
+            return (await call).sha256
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                raise _StreamEnded(error.details()) from error
+            raise PlanNotKept(f"the control plane does not keep the plan: {error.details()}") from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this task, but its call: grpc says so when the channel is closed.
+            raise _StreamEnded("the connection was closed") from None
+        finally:
+            call.cancel()
+
+    @property
+    def _credentials(self) -> tuple[tuple[str, str]]:
+        return (("authorization", f"Bearer {self._config.pool_token.reveal()}"),)
 
     async def _stream(self, channel: grpc.aio.Channel, party: Party) -> NoReturn:
         stub = RunnerServiceStub(channel)

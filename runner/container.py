@@ -108,6 +108,10 @@ class RunContainer:
     async def put(self, archive: bytes | BinaryIO) -> None:
         await self._engine.put_archive(self.id, archive)
 
+    async def read(self, path: str, take: Callable[[BinaryIO], None]) -> None:
+        """A folder of it, as a tar for `take`, which runs in a thread; also when the container has ended."""
+        await self._engine.read_archive(self.id, path, take)
+
     async def feed(self, text: bytes) -> None:
         """The script, to a container that was just made. Raises `StreamCut`."""
         assert self._input is not None, "`make` attaches to the input"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import docker.errors
 import structlog
@@ -38,6 +40,7 @@ _TIMEOUT_S = 120
 # Connections kept for the next call; more calls than that at once make their own.
 _KEPT_CONNECTIONS = 32
 _KILLED = 137
+_ARCHIVE_CHUNK_BYTES = 1 << 20
 # What the client makes of a unix socket's address.
 _LOCAL = "http+docker://localhost"
 
@@ -109,6 +112,14 @@ class DockerEngine:
     async def put_archive(self, container: ContainerId, archive: bytes | BinaryIO) -> None:
         await self._call("put archive", self._client.put_archive, container, "/", archive)
 
+    async def read_archive(self, container: ContainerId, path: str, take: Callable[[BinaryIO], None]) -> None:
+        def read() -> None:
+            pieces, _ = self._client.get_archive(container, path, chunk_size=_ARCHIVE_CHUNK_BYTES)
+            with contextlib.closing(pieces):
+                take(cast("BinaryIO", io.BufferedReader(_Pieces(pieces))))
+
+        await self._call("read archive", read)
+
     async def wait(self, container: ContainerId) -> ContainerExit:
         exit_code = await self._exit_code(container)
         out_of_memory = False
@@ -167,6 +178,25 @@ class DockerEngine:
         call = functools.partial(function, *arguments, **options)
         with _translated(what):
             return await in_own_thread(f"docker-{what}", call)
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces of bytes as one file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest and (piece := next(self._pieces, None)) is not None:
+            self._rest = memoryview(piece)
+        taken = min(len(buffer), len(self._rest))
+        buffer[:taken] = self._rest[:taken]
+        self._rest = self._rest[taken:]
+        return taken
 
 
 class _RemovalInProgress(EngineRefused):

@@ -139,6 +139,9 @@ class Engine(Protocol):
     async def put_archive(self, container: ContainerId, archive: bytes | BinaryIO) -> None:
         """Unpacks a tar at the container's root. Owners and modes are those in the archive."""
 
+    async def read_archive(self, container: ContainerId, path: str, take: Callable[[BinaryIO], None]) -> None:
+        """Gives `take` a tar of a folder as a stream, in a thread. The container may have ended."""
+
     async def wait(self, container: ContainerId) -> ContainerExit:
         """Returns when the main process has ended. Drain the output first: it is not part of this."""
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from interlock.v1 import pool_pb2, run_pb2, stack_pb2
-from interlock.v1.runner_service_pb2 import AssignmentRef, Job
+from interlock.v1.runner_service_pb2 import (
+    RUN_PART_APPLY,
+    RUN_PART_PLAN,
+    RUN_PART_UNSPECIFIED,
+    AssignmentRef,
+    Job,
+)
 from runner import script, tools
 from runner.engine import ContainerSpec, Limits
 from runner.images import PullPolicy
@@ -31,9 +37,18 @@ _PULL_POLICIES = {
 
 
 def script_of(job: Job, assignment: AssignmentRef) -> script.RunScript:
-    init = tools.init_of(_TOOLS[job.tool], tuple(job.custom_init))
+    tool = _TOOLS[job.tool]
+    init = tools.init_of(tool, tuple(job.custom_init))
+    plan: tuple[str, ...] = ()
+    apply: tuple[str, ...] = ()
+    if job.part in {RUN_PART_PLAN, RUN_PART_APPLY}:
+        sequence = tools.sequence_of(tool, tuple(job.custom_plan), tuple(job.custom_apply))
+        plan = sequence.plan if job.part == RUN_PART_PLAN else ()
+        apply = sequence.apply if job.part == RUN_PART_APPLY else ()
     return script.RunScript(
         command=job.command,
+        plan=plan,
+        apply=apply,
         init=init.commands,
         skip_initialization=job.skip_initialization,
         hooks=script.Hooks(
@@ -41,6 +56,10 @@ def script_of(job: Job, assignment: AssignmentRef) -> script.RunScript:
             after_init=tuple(job.hooks.after_init),
             before_perform=tuple(job.hooks.before_perform),
             after_perform=tuple(job.hooks.after_perform),
+            before_plan=tuple(job.hooks.before_plan),
+            after_plan=tuple(job.hooks.after_plan),
+            before_apply=tuple(job.hooks.before_apply),
+            after_apply=tuple(job.hooks.after_apply),
             after_run=tuple(job.hooks.after_run),
         ),
         project_root=job.source.project_root,
@@ -53,7 +72,8 @@ def script_of(job: Job, assignment: AssignmentRef) -> script.RunScript:
 
 def run_variables(job: Job, assignment: AssignmentRef) -> dict[str, str]:
     """What a command can know about its run."""
-    return {
+    tracked = {} if job.part == RUN_PART_UNSPECIFIED else {"INTERLOCK_PLAN_DIR": script.PLAN}
+    return tracked | {
         "INTERLOCK_RUN_ID": assignment.run_id,
         "INTERLOCK_RUN_TYPE": run_pb2.RunType.Name(job.run_type).removeprefix("RUN_TYPE_").lower(),
         "INTERLOCK_STACK_ID": job.stack_id,

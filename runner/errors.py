@@ -41,6 +41,10 @@ class SourceUnavailable(RunnerError):
     """The source could not be had: no such repository, no such ref, wrong digest."""
 
 
+class PlanNotKept(RunnerError):
+    """The control plane does not take what the plan left."""
+
+
 class ScriptRefused(RunnerError):
     """Environment, hooks or command hold something that no shell can be given."""
 

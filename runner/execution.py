@@ -7,6 +7,7 @@ any moment, and after it nothing here ends it.
 from __future__ import annotations
 
 import asyncio
+import tarfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,9 +15,9 @@ from typing import NoReturn
 
 import structlog
 
-from interlock.v1.run_pb2 import RUN_STATE_INITIALIZING
-from interlock.v1.runner_service_pb2 import AssignmentRef, Job
-from runner import environment, outcome, script
+from interlock.v1.run_pb2 import RUN_STATE_INITIALIZING, RUN_STATE_PLANNING
+from interlock.v1.runner_service_pb2 import RUN_PART_PLAN, AssignmentRef, Job, PlanReport
+from runner import environment, outcome, plan_report, script
 from runner.container import RunContainer
 from runner.engine import ContainerExit
 from runner.errors import ContainerGone, OutputDiffers, PreparationCutShort, RunnerError, StreamCut
@@ -24,6 +25,7 @@ from runner.following import Following
 from runner.gatekeeping import BeforeGate
 from runner.job_secrets import masked, secrets_of
 from runner.journal import Outcome, Result, Stage
+from runner.kept_plan import Left
 from runner.output import Store
 from runner.page import Page
 from runner.phases import GateReached, Phase, PhaseBegan, PhaseEnded, PhaseEvent
@@ -53,6 +55,8 @@ class Execution:
     store: Store
     container: RunContainer
     gate_opened: asyncio.Event = field(default_factory=asyncio.Event)
+    plan: PlanReport | None = None
+    """Of a result that says PLANNED: what was planned, and kept by the control plane."""
     _phase_codes: dict[Phase, int] = field(default_factory=dict)
     _has_begun: bool = False
     """The script has its gate's token and told that it performs."""
@@ -73,14 +77,14 @@ class Execution:
 
     async def begin(self) -> Result:
         """A new run. Returns how it ended, with all its output in the spool."""
-        return await self._to_its_end(self._start)
+        return await self.with_plan(await self._to_its_end(self._start))
 
     async def recover(self) -> Result:
         """A run that an earlier process began."""
         if self.page.entry.stage is Stage.GATE_PASSED:
             self.before_gate.let_pass()
             self.gate_opened.set()
-        return await self._to_its_end(self._find)
+        return await self.with_plan(await self._to_its_end(self._find))
 
     async def recover_output(self) -> None:
         """Of a run that had ended in an earlier process: what was not acknowledged is read again."""
@@ -89,6 +93,31 @@ class Execution:
             following = self._followed(secrets_of(self.job), preamble, on_event=self._note_end)
             with suppress(ContainerGone):
                 await following.recover()
+
+    async def with_plan(self, result: Result) -> Result:
+        """The same result once the control plane has what the plan left, or why it has not."""
+        if result.outcome is not Outcome.PLANNED:
+            return result
+        try:
+            if await self.container.found() is None:
+                raise ContainerGone("the container is gone")
+            with await asyncio.to_thread(Left.on_disk, self.workshop.folder) as left:
+                await self.container.once_engine_answers(
+                    lambda: self.container.read(script.WORKSPACE, left.take)
+                )
+                self.plan = await asyncio.to_thread(
+                    plan_report.report_of,
+                    left.json,
+                    has_changes=left.has_changes,
+                    mask=lambda text: masked(text, self.job),
+                )
+                if left.has_changes:
+                    self.plan.kept_sha256 = await self.workshop.store_plan(self.assignment, left.archive)
+        except (RunnerError, OSError, tarfile.TarError) as error:
+            cause = error.message if isinstance(error, RunnerError) else str(error)
+            reason = await asyncio.to_thread(masked, f"the plan could not be kept: {cause}", self.job)
+            return Result(outcome=Outcome.PLAN_FAILED, reason=f"{reason}; nothing was applied")
+        return result
 
     async def _to_its_end(self, start: Callable[[], Awaitable[None]]) -> Result:
         silence: asyncio.Task[NoReturn] | None = None
@@ -180,6 +209,8 @@ class Execution:
             case PhaseBegan(Phase.INITIALIZING):
                 self._script_began.set()
                 self.report.phase = RUN_STATE_INITIALIZING
+            case PhaseBegan(Phase.PLANNING):
+                self.report.phase = RUN_STATE_PLANNING
             case GateReached() if not self.before_gate.is_passed and self.before_gate.interruption is None:
                 self.before_gate.reach()
                 self.report.is_at_gate = True
@@ -193,6 +224,8 @@ class Execution:
 
     def _is_whole(self) -> bool:
         """Whether the script's last mark came by."""
+        if self.job.part == RUN_PART_PLAN:
+            return Phase.PLANNING in self._phase_codes or self._phase_codes.get(Phase.INITIALIZING, 0) != 0
         if self.job.hooks.after_run:
             return Phase.FINISHING in self._phase_codes
         return Phase.PERFORMING in self._phase_codes or self._phase_codes.get(Phase.INITIALIZING, 0) != 0
@@ -229,6 +262,7 @@ class Execution:
             has_begun=self._has_begun,
             phase_codes=self._phase_codes,
             memory_bytes=environment.memory_bytes(self.job.container),
+            plans=self.job.part == RUN_PART_PLAN,
         )
 
     async def _cut_short(self, result: Result) -> Result:

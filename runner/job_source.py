@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from interlock.v1.runner_service_pb2 import AssignmentRef, Job, PinnedGit
+from interlock.v1.runner_service_pb2 import RUN_PART_APPLY, AssignmentRef, Job, PinnedGit
+from runner import kept_plan
 from runner.errors import SourceRefused, SourceUnavailable
 from runner.files import MountedFile, archive_of
 from runner.secret import Secret
 from runner.sources.archive import from_archive
 from runner.sources.git import GitCredential, GitSource, from_git
-from runner.sources.workspace import Workspace
+from runner.sources.workspace import WORKSPACE_IN_TAR, Workspace
 from runner.workshop import Workshop
 
 
@@ -22,6 +23,14 @@ async def workspace_of(job: Job, assignment: AssignmentRef, workshop: Workshop) 
 
 async def _workspace_of(job: Job, assignment: AssignmentRef, workshop: Workshop) -> Workspace:
     root = job.source.project_root
+    if job.part == RUN_PART_APPLY:
+        return await from_archive(
+            workshop.fetch_archive(assignment),
+            sha256=job.kept_plan.sha256,
+            work_folder=workshop.folder,
+            project_root=f"{kept_plan.SOURCE_IN_KEPT}/{root}".rstrip("/"),
+            into=WORKSPACE_IN_TAR,
+        )
     if job.source.HasField("git"):
         source = _git(job.source.git, workshop.git_protocols)
         return await from_git(source, work_folder=workshop.folder, project_root=root)

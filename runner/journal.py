@@ -48,6 +48,8 @@ class Outcome(StrEnum):
     INITIALIZATION_FAILED = "initialization_failed"
     TIMED_OUT = "timed_out"
     CONTAINER_LOST = "container_lost"
+    PLAN_FAILED = "plan_failed"
+    PLANNED = "planned"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,11 @@ def of_exit(
     has_begun: bool,
     phase_codes: dict[Phase, int],
     memory_bytes: int,
+    plans: bool = False,
 ) -> Result:
-    """`has_begun`: the script told that it performs. `phase_codes`: the exit code of each phase that told its end."""
+    """`has_begun`: the script told that it performs. `phase_codes`: the exit code of each phase that told its end.
+    `plans`: it was to plan, and has no gate.
+    """
     memory = (
         f"; its container went over its memory limit of {memory_bytes >> 20} MiB"
         if ended.out_of_memory
@@ -43,6 +46,14 @@ def of_exit(
             )
         reason = f"the command ended with exit code {code}{memory}" if code else ""
         return Result(outcome=Outcome.EXITED, exit_code=code, reason=reason)
+    if plans and phase_codes.get(Phase.INITIALIZING) == 0:
+        if code == 0 and Phase.PLANNING in phase_codes:
+            return Result(outcome=Outcome.PLANNED, exit_code=code)
+        return Result(
+            outcome=Outcome.PLAN_FAILED,
+            exit_code=code,
+            reason=f"the plan ended with exit code {code}{memory}; nothing was applied",
+        )
     if code == _NOT_FOUND and Phase.INITIALIZING not in phase_codes:
         return Result(
             outcome=Outcome.PREPARATION_FAILED,

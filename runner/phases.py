@@ -19,7 +19,10 @@ _MAX_MARK_TEXT = 64
 
 class Phase(StrEnum):
     INITIALIZING = "initializing"
+    PLANNING = "planning"
+    """Of a tracked run, behind init; it has no gate."""
     PERFORMING = "performing"
+    """The command, or a tracked run's apply."""
     FINISHING = "finishing"
     """The after_run hooks. The run's result stands before they start."""
 
@@ -30,9 +33,15 @@ class Step(StrEnum):
     BEFORE_INIT = "before_init"
     INIT = "init"
     AFTER_INIT = "after_init"
+    BEFORE_PLAN = "before_plan"
+    PLAN = "plan"
+    AFTER_PLAN = "after_plan"
     BEFORE_PERFORM = "before_perform"
     COMMAND = "command"
     AFTER_PERFORM = "after_perform"
+    BEFORE_APPLY = "before_apply"
+    APPLY = "apply"
+    AFTER_APPLY = "after_apply"
     AFTER_RUN = "after_run"
 
 
@@ -140,8 +149,10 @@ class PhaseSplitter:
             case [""]:
                 return ()
             case ["begin", phase] if phase in _PHASES:
-                self._phase = Phase(phase)
-                return (PhaseBegan(self._phase),)
+                # Between init and plan there is no gate, whose mark would tell init's end.
+                before, self._phase = self._phase, Phase(phase)
+                ended = (PhaseEnded(Phase.INITIALIZING, 0),) if before is Phase.INITIALIZING else ()
+                return (*ended, PhaseBegan(self._phase))
             case ["step", step, index] if step in _STEPS and index.isdecimal():
                 return (StepBegan(Step(step), int(index)),)
             case ["gate"] if self._phase is Phase.INITIALIZING:
@@ -149,6 +160,6 @@ class PhaseSplitter:
                 return (PhaseEnded(Phase.INITIALIZING, 0), GateReached())
             case ["end", code] if code.isdecimal():
                 # No phase is open when the gate was refused.
-                ended, self._phase = self._phase, None
-                return (PhaseEnded(ended, int(code)),) if ended else ()
+                over, self._phase = self._phase, None
+                return (PhaseEnded(over, int(code)),) if over else ()
         return None

@@ -30,6 +30,11 @@ SOURCE = f"{WORKSPACE}/source"
 HOME = f"{WORKSPACE}/home"
 SCRATCH = f"{WORKSPACE}/scratch"
 """For images without a /tmp that uid 1983 can write."""
+PLAN = f"{WORKSPACE}/plan"
+"""What a tracked run's plan leaves, in files of these names."""
+PLAN_FILE = "plan"
+PLAN_JSON = "plan.json"
+NO_CHANGES = "no-changes"
 
 # `read` takes bytes one by one, so nothing behind a block is swallowed: the gate's token stays there.
 # Its variables are among the script's own: a stack may have one of any other name.
@@ -71,10 +76,7 @@ trap '__interlock_stopped=1' TERM
 command echo {begin_initializing}
 (
 {initialization}\
-command echo {gate}
-IFS= read -r __interlock_go && [ "$__interlock_go" = {gate_token} ] || exit 125
-command kill -USR2 $$
-command echo {begin_performing}
+{middle}\
 {performance}\
 command kill -USR1 $$
 )
@@ -87,6 +89,18 @@ INTERLOCK_RUN_STATE=FAILED
 export INTERLOCK_RUN_STATE
 {after_run}\
 exit "$__interlock_code"
+"""
+_GATE = """\
+command echo {gate}
+IFS= read -r __interlock_go && [ "$__interlock_go" = {gate_token} ] || exit 125
+command kill -USR2 $$
+command echo {begin_performing}
+"""
+# A run whose plan is to be applied is not over.
+_IF_OVER = """\
+if [ "$__interlock_code" != 0 ] || [ -e {no_changes} ]; then
+{after_run}\
+fi
 """
 _AFTER_RUN_FRAME = """\
 command echo {begin}
@@ -108,6 +122,10 @@ class Hooks:
     before_perform: tuple[str, ...] = ()
     after_perform: tuple[str, ...] = ()
     """Not run after a command that failed."""
+    before_plan: tuple[str, ...] = ()
+    after_plan: tuple[str, ...] = ()
+    before_apply: tuple[str, ...] = ()
+    after_apply: tuple[str, ...] = ()
     after_run: tuple[str, ...] = ()
     """Always run, all of them, with INTERLOCK_RUN_STATE set to FINISHED, FAILED or STOPPED."""
 
@@ -116,7 +134,12 @@ class Hooks:
 class RunScript:
     """What one run does in its container."""
 
-    command: str
+    command: str = ""
+    """Of a task."""
+    plan: tuple[str, ...] = ()
+    """Of a tracked run's plan, which has no gate."""
+    apply: tuple[str, ...] = ()
+    """Of a tracked run's apply, behind the gate, in place of a command."""
     init: tuple[str, ...] = ()
     """The tool's own, from runner/tools.py."""
     skip_initialization: bool = False
@@ -196,25 +219,41 @@ class _Renderer:
                 *self._steps(Step.AFTER_INIT, hooks.after_init),
             )
         )  # fmt: skip
-        performance = "".join(
-            (
-                *self._steps(Step.BEFORE_PERFORM, hooks.before_perform),
-                self._step(Step.COMMAND, 0, f"sh -c -- {self._word(script.command, 'the command')}")
-                + _STOP_AT_FAILURE,
-                *self._steps(Step.AFTER_PERFORM, hooks.after_perform),
-            )
+        middle = _GATE.format(
+            gate=self._mark("gate"),
+            gate_token=quote(gate_token),
+            begin_performing=self._mark(f"begin {Phase.PERFORMING}"),
         )
+        after_run = self._after_run(hooks.after_run)
+        if script.plan:
+            middle = f"command echo {self._mark(f'begin {Phase.PLANNING}')}\n"
+            if after_run:
+                after_run = _IF_OVER.format(no_changes=f"{PLAN}/{NO_CHANGES}", after_run=after_run)
         return _FRAME.format(
             project_root=self._word(f"{SOURCE}/{script.project_root}", "the project root"),
             begin_initializing=self._mark(f"begin {Phase.INITIALIZING}"),
             initialization=initialization,
-            gate=self._mark("gate"),
-            gate_token=quote(gate_token),
-            begin_performing=self._mark(f"begin {Phase.PERFORMING}"),
-            performance=performance,
+            middle=middle,
+            performance="".join(self._performance(script)),
             end=self._mark("end "),
-            after_run=self._after_run(hooks.after_run),
+            after_run=after_run,
         )
+
+    def _performance(self, script: RunScript) -> Iterator[str]:
+        hooks = script.hooks
+        if script.plan:
+            yield from self._steps(Step.BEFORE_PLAN, hooks.before_plan)
+            yield from self._steps(Step.PLAN, script.plan)
+            yield from self._steps(Step.AFTER_PLAN, hooks.after_plan)
+        elif script.apply:
+            yield from self._steps(Step.BEFORE_APPLY, hooks.before_apply)
+            yield from self._steps(Step.APPLY, script.apply)
+            yield from self._steps(Step.AFTER_APPLY, hooks.after_apply)
+        else:
+            yield from self._steps(Step.BEFORE_PERFORM, hooks.before_perform)
+            command = self._word(script.command, "the command")
+            yield self._step(Step.COMMAND, 0, f"sh -c -- {command}") + _STOP_AT_FAILURE
+            yield from self._steps(Step.AFTER_PERFORM, hooks.after_perform)
 
     def _after_run(self, commands: tuple[str, ...]) -> str:
         if not commands:

@@ -1,10 +1,12 @@
-"""What `init` means for each tool: its commands, and the variables that keep it from asking questions."""
+"""What init, plan and apply are for each tool: commands, and the variables that keep it from asking questions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from runner.errors import ScriptRefused
 
 
 class Tool(StrEnum):
@@ -51,6 +53,33 @@ _INIT = {
     Tool.KUBERNETES: ToolInit(("kubectl version --client",)),
     Tool.ANSIBLE: ToolInit((_ANSIBLE_REQUIREMENTS,), {"ANSIBLE_NOCOLOR": "1"}),
 }
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """What a tracked run does. `plan` and `apply` find each other's files in $INTERLOCK_PLAN_DIR (runner/script.py)."""
+
+    plan: tuple[str, ...]
+    apply: tuple[str, ...]
+
+
+# Exit code 2: there are changes (https://developer.hashicorp.com/terraform/cli/commands/plan#detailed-exitcode).
+_PLAN = """\
+{tool} plan -input=false -no-color -detailed-exitcode -out="$INTERLOCK_PLAN_DIR/plan"
+case $? in 0) : >"$INTERLOCK_PLAN_DIR/no-changes" ;; 2) ;; *) false ;; esac"""
+_SHOW = '{tool} show -no-color -json "$INTERLOCK_PLAN_DIR/plan" >"$INTERLOCK_PLAN_DIR/plan.json"'
+_APPLY = '{tool} apply -input=false -no-color "$INTERLOCK_PLAN_DIR/plan"'
+_PROGRAMS = {Tool.TERRAFORM: "terraform", Tool.OPENTOFU: "tofu"}
+
+
+def sequence_of(tool: Tool, custom_plan: tuple[str, ...], custom_apply: tuple[str, ...]) -> Sequence:
+    """The stack's own commands where it has them, else the tool's. Raises `ScriptRefused`: there are neither."""
+    if custom_plan:
+        return Sequence(custom_plan, custom_apply)
+    if (program := _PROGRAMS.get(tool)) is None:
+        raise ScriptRefused(f"{tool} brings no plan and apply of its own; set the stack's custom ones")
+    plan, show, apply = (text.format(tool=program) for text in (_PLAN, _SHOW, _APPLY))
+    return Sequence((plan, show), (apply,))
 
 
 def init_of(tool: Tool, custom_init: tuple[str, ...] = ()) -> ToolInit:

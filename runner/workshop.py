@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from interlock.v1.runner_service_pb2 import AssignmentRef
 from runner.engine import Engine
@@ -25,7 +26,9 @@ class Workshop:
     """The runner's own, for temporary files too."""
     max_spool_bytes: int
     fetch_archive: Callable[[AssignmentRef], AsyncIterator[bytes]]
-    """The uploaded source of an assignment, from the control plane. Raises `SourceUnavailable`."""
+    """The uploaded source of an assignment, or what its plan left, from the control plane. Raises `SourceUnavailable`."""
+    store_plan: Callable[[AssignmentRef, BinaryIO], Awaitable[str]]
+    """Keeps what an assignment's plan left, on the control plane; its SHA-256 there. Raises `PlanNotKept`."""
     git_protocols: frozenset[str] = DEFAULT_PROTOCOLS
     """By which repositories are read."""
     status_changed: asyncio.Event = field(default_factory=asyncio.Event)

@@ -22,6 +22,7 @@ from interlock.cli import (
     server,
     stack,
     task,
+    tracked,
 )
 from interlock.cli import session as sessions
 from interlock.errors import InterlockError
@@ -38,6 +39,7 @@ app = typer.Typer(
     epilog="Start with `interlock dev`: it runs everything on this machine and says what to type next.",
 )
 app.add_typer(task.app, name="task")
+app.add_typer(tracked.app, name="run")
 app.add_typer(stack.app, name="stack")
 app.add_typer(policy.app, name="policy")
 app.add_typer(decision.app, name="decision")

@@ -33,14 +33,14 @@ class StateName(StrEnum):
     PREPARING = "preparing"
     INITIALIZING = "initializing"
     PERFORMING = "performing"
-    PLANNING = "planning"
-    UNCONFIRMED = "unconfirmed"
-    CONFIRMED = "confirmed"
-    APPLYING = "applying"
     FINISHED = "finished"
     FAILED = "failed"
     STOPPED = "stopped"
     DISCARDED = "discarded"
+    PLANNING = "planning"
+    UNCONFIRMED = "unconfirmed"
+    CONFIRMED = "confirmed"
+    APPLYING = "applying"
 
 
 class HookPhase(StrEnum):
@@ -48,8 +48,8 @@ class HookPhase(StrEnum):
     AFTER_INIT = "after_init"
     BEFORE_PERFORM = "before_perform"
     AFTER_PERFORM = "after_perform"
+    AFTER_RUN = "after_run"
     BEFORE_PLAN = "before_plan"
     AFTER_PLAN = "after_plan"
     BEFORE_APPLY = "before_apply"
     AFTER_APPLY = "after_apply"
-    AFTER_RUN = "after_run"

@@ -46,6 +46,16 @@ def create(
     init: Annotated[
         list[str] | None, typer.Option(help="With --tool custom: a command of init. May be repeated.")
     ] = None,
+    plan: Annotated[
+        list[str] | None,
+        typer.Option(help="A command that plans, for tracked runs, in place of the tool's. May be repeated."),
+    ] = None,
+    apply: Annotated[
+        list[str] | None, typer.Option(help="A command that applies what --plan left. May be repeated.")
+    ] = None,
+    autodeploy: Annotated[
+        bool, typer.Option("--autodeploy", help="Tracked runs apply their plan without being confirmed.")
+    ] = False,
     pull_policy: Annotated[
         PullPolicyName, typer.Option(help="When the image is asked of its registry.")
     ] = PullPolicyName.IF_NOT_PRESENT,
@@ -70,6 +80,9 @@ def create(
             description=description,
             labels=label or (),
             custom_init=init or (),
+            custom_plan=plan or (),
+            custom_apply=apply or (),
+            autodeploy=autodeploy,
             pull_policy=pull_policy.value,
             pool_id=pool,
             administrative=administrative,
@@ -130,6 +143,15 @@ def update(
     init: Annotated[
         list[str] | None, typer.Option(help="The new commands of init, in place of the old.")
     ] = None,
+    plan: Annotated[
+        list[str] | None, typer.Option(help="The new commands that plan, in place of the old.")
+    ] = None,
+    apply: Annotated[
+        list[str] | None, typer.Option(help="The new commands that apply, in place of the old.")
+    ] = None,
+    autodeploy: Annotated[
+        bool | None, typer.Option("--autodeploy/--no-autodeploy", help="As for create.")
+    ] = None,
     pull_policy: Annotated[PullPolicyName | None, typer.Option(help="The new pull policy.")] = None,
     pool: Annotated[str | None, typer.Option(help="The new pool.", autocompletion=complete.pools)] = None,
     administrative: Annotated[
@@ -154,6 +176,9 @@ def update(
             source=source,
             tool=tool.value if tool else None,
             custom_init=init or None,
+            custom_plan=plan or None,
+            custom_apply=apply or None,
+            autodeploy=autodeploy,
             image=image,
             pull_policy=pull_policy.value if pull_policy else None,
             pool_id=pool,
@@ -229,6 +254,9 @@ def _fields(stack: Stack) -> dict[str, str]:
         "labels": ", ".join(stack.labels),
         "tool": enums.name(Tool, stack.tool),
         "init": "; ".join(stack.custom_init),
+        "plan": "; ".join(stack.custom_plan),
+        "apply": "; ".join(stack.custom_apply),
+        "autodeploy": "yes" if stack.autodeploy else "",
         "image": f"{stack.image} (pull: {enums.name(PullPolicy, stack.pull_policy)})",
         "pool": stack.pool_id,
         "source": sources.describe(stack.source),

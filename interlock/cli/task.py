@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from interlock import enums
-from interlock.cli import complete, failures, moments, show, task_abandon, task_explain, task_run
+from interlock.cli import complete, failures, moments, plan_text, show, task_abandon, task_explain, task_run
 from interlock.cli.choices import StateName
 from interlock.cli.session import connect, session
 from interlock.errors import InterlockError
@@ -79,7 +79,7 @@ def run(
         detach=detach,
         output=output,
     )
-    raise typer.Exit(_exit_code_of(attended))
+    raise typer.Exit(exit_code_of(attended))
 
 
 @app.command()
@@ -94,7 +94,7 @@ def watch(
     Ctrl-C stops watching; the run goes on.
     """
     raise typer.Exit(
-        _exit_code_of(task_run.watch(session(context).connect_async, run_id, offset=offset, output=output))
+        exit_code_of(task_run.watch(session(context).connect_async, run_id, offset=offset, output=output))
     )
 
 
@@ -121,7 +121,7 @@ def list_(
         "EXIT": lambda run: str(run.exit_code) if run.HasField("exit_code") else "",
         "BY": lambda run: run.creator.login,
         "CREATED": lambda run: show.when(run.create_time),
-        "COMMAND": lambda run: run.command,
+        "COMMAND": lambda run: run.command or "(plan and apply)",
     }
     with connect(context) as client:
         listed = client.runs.list(
@@ -187,7 +187,8 @@ def _reviewed(run: Run) -> str:
     return f"{run.id}: {enums.name(RunState, run.state)}, {run.waiting.message or run.state_reason}"
 
 
-def _exit_code_of(attended: Coroutine[None, None, int]) -> int:
+def exit_code_of(attended: Coroutine[None, None, int]) -> int:
+    """Of attending a run; what went wrong with that is reported."""
     try:
         return asyncio.run(attended)
     except InterlockError as error:
@@ -206,6 +207,7 @@ def _fields(run: Run) -> dict[str, str]:
         "id": run.id,
         "stack": run.stack_id,
         "command": run.command,
+        **plan_text.fields_of(run),
         "state": " ".join(filter(None, [enums.name(RunState, run.state), failure and f"({failure})"])),
         "why": run.state_reason,
         "waits": run.waiting.message,

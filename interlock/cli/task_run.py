@@ -13,9 +13,12 @@ from interlock.states import is_final
 from interlock.types import OutputChunk, Run
 from interlock.v1.run_pb2 import (
     RUN_FAILURE_COMMAND,
+    RUN_FAILURE_PLAN,
+    RUN_STATE_APPLYING,
     RUN_STATE_FAILED,
     RUN_STATE_FINISHED,
     RUN_STATE_PERFORMING,
+    RUN_STATE_UNCONFIRMED,
 )
 
 EXIT_INTERLOCK = 125
@@ -50,6 +53,34 @@ async def run_task(
     return 0
 
 
+async def start_run(
+    connect: Connect,
+    stack_id: str,
+    *,
+    auto_confirm: bool | None,
+    request_id: str,
+    detach: bool,
+    output: show.Format,
+) -> int:
+    """Starts a tracked run and attends it until its plan waits to be confirmed, or it is over."""
+    async with connect() as client:
+        run = await client.runs.start(stack_id, auto_confirm=auto_confirm, request_id=request_id or None)
+        if not detach:
+            shown = screen(output)
+            attendance = Attendance(client, run.id, shown, may_stop=True, leaves_unconfirmed=True)
+            code = await attendance.until_over()
+            if attendance.is_unconfirmed:
+                shown.say(f"apply it with: interlock run confirm {run.id}")
+                shown.say(f"or discard it with: interlock run discard {run.id}")
+            return code
+    if output is show.Format.JSON:
+        show.print_json(show.as_dict(run))
+    else:
+        print(run.id)
+        show.note(f"interlock: queued; watch it with: interlock run watch {run.id}")
+    return 0
+
+
 async def watch(connect: Connect, run_id: str, *, offset: int, output: show.Format) -> int:
     """Attends a run that somebody created."""
     async with connect() as client:
@@ -62,9 +93,9 @@ def screen(output: show.Format) -> Screen:
 
 def exit_code(run: Run) -> int:
     """The command's own, where it was performed to its end."""
-    if run.state == RUN_STATE_FINISHED:
+    if run.state in {RUN_STATE_FINISHED, RUN_STATE_UNCONFIRMED}:
         return 0
-    if run.state == RUN_STATE_FAILED and run.failure == RUN_FAILURE_COMMAND:
+    if run.state == RUN_STATE_FAILED and run.failure in {RUN_FAILURE_COMMAND, RUN_FAILURE_PLAN}:
         return run.exit_code or EXIT_INTERLOCK
     return EXIT_INTERLOCK
 
@@ -77,16 +108,30 @@ class Attendance:
     """
 
     def __init__(
-        self, client: interlock.Client, run_id: str, screen: Screen, *, may_stop: bool, offset: int = 0
+        self,
+        client: interlock.Client,
+        run_id: str,
+        screen: Screen,
+        *,
+        may_stop: bool,
+        offset: int = 0,
+        leaves_unconfirmed: bool = False,
     ) -> None:
+        """`leaves_unconfirmed`: a plan that waits to be confirmed ends the attendance, once it is shown."""
         self._client = client
         self._run_id = run_id
         self._screen = screen
         self._may_stop = may_stop
         self._offset = offset
+        self._leaves_unconfirmed = leaves_unconfirmed
         self._run = Run(id=run_id)
         self._interrupts: asyncio.Queue[None] = asyncio.Queue()
         self._was_interrupted = False
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Its plan waits to be confirmed, and all of it was shown."""
+        return self._run.state == RUN_STATE_UNCONFIRMED and self._offset >= self._run.output_size_bytes
 
     async def until_over(self) -> int:
         """Returns the exit code."""
@@ -123,6 +168,8 @@ class Attendance:
                 case Run():
                     self._run = event
                     self._screen.show_run(event)
+            if self._leaves_unconfirmed and self.is_unconfirmed:
+                return
 
     async def _is_done_before_an_interrupt(self, following: asyncio.Task[None]) -> bool:
         interrupt = asyncio.create_task(self._interrupts.get())
@@ -134,7 +181,7 @@ class Attendance:
         """Decides after Ctrl-C: False to leave the run to itself."""
         if not self._may_stop or self._was_interrupted:
             return False
-        if self._run.state == RUN_STATE_PERFORMING:
+        if self._run.state in {RUN_STATE_PERFORMING, RUN_STATE_APPLYING}:
             self._screen.say("the command performs; nothing stops it from here on")
             return False
         if not sys.stdin.isatty():

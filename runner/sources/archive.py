@@ -43,8 +43,10 @@ async def from_archive(
     work_folder: Path,
     project_root: str = "",
     limits: SourceLimits = SourceLimits(),  # frozen
+    into: str = SOURCE_IN_TAR,
 ) -> Workspace:
-    """Receives an archive (plain, or compressed by gzip, bzip2 or xz) and makes the workspace of it.
+    """Receives an archive (plain, or compressed by gzip, bzip2 or xz) and makes the workspace of it, in the folder
+    `into`, in which `project_root` must be.
 
     Raises `SourceRefused`, and `SourceUnavailable` when its digest is not `sha256`.
     """
@@ -61,16 +63,24 @@ async def from_archive(
         received.seek(0)
         workspace = Workspace.on_disk(work_folder)
         try:
-            await in_own_thread("source-unpack", lambda: add_tar(received, workspace, project_root, limits))
+            await in_own_thread(
+                "source-unpack", lambda: add_tar(received, workspace, project_root, limits, into)
+            )
         except BaseException:
             workspace.close()
             raise
         return workspace
 
 
-def add_tar(stream: IO[bytes], workspace: Workspace, project_root: str, limits: SourceLimits) -> None:
+def add_tar(
+    stream: IO[bytes],
+    workspace: Workspace,
+    project_root: str,
+    limits: SourceLimits,
+    into: str = SOURCE_IN_TAR,
+) -> None:
     """Reads a tar from a stream that need not be seekable, and finishes the workspace. Blocks."""
-    writer = _Writer(workspace, limits)
+    writer = _Writer(workspace, limits, into)
     try:
         with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as source:
             for member in source:
@@ -101,7 +111,8 @@ class _Member(tarfile.TarInfo):
 class _Writer:
     """Takes members one by one, in the archive's order."""
 
-    def __init__(self, workspace: Workspace, limits: SourceLimits) -> None:
+    def __init__(self, workspace: Workspace, limits: SourceLimits, into: str) -> None:
+        self._into = into
         self.tree = Tree()
         self._tar = workspace.tar
         self._limits = limits
@@ -113,10 +124,10 @@ class _Writer:
         kind = _kind(member)
         path = self.tree.path(member.name)
         for parent in self.tree.add(path, kind, member.linkname):
-            self._tar.addfile(folder(_in_tar(parent)))
+            self._tar.addfile(folder(self._in_tar(parent)))
         if not path:
             return
-        written = owned(tarfile.TarInfo(_in_tar(path)))
+        written = owned(tarfile.TarInfo(self._in_tar(path)))
         written.mtime = max(0, int(member.mtime))
         written.mode = (member.mode & 0o777) | 0o600
         match kind:
@@ -127,11 +138,17 @@ class _Writer:
                 written.type, written.linkname, written.mode = tarfile.SYMTYPE, member.linkname, 0o777
                 self._tar.addfile(written)
             case Kind.SAME_FILE:
-                written.type, written.linkname = tarfile.LNKTYPE, _in_tar(self.tree.path(member.linkname))
+                written.type, written.linkname = (
+                    tarfile.LNKTYPE,
+                    self._in_tar(self.tree.path(member.linkname)),
+                )
                 self._tar.addfile(written)
             case Kind.FILE:
                 written.size = member.size
                 self._tar.addfile(written, source.extractfile(member))
+
+    def _in_tar(self, path: tuple[str, ...]) -> str:
+        return "/".join((self._into, *path))
 
     def _count(self, member: tarfile.TarInfo) -> None:
         self._members += 1
@@ -156,7 +173,3 @@ def _kind(member: tarfile.TarInfo) -> Kind:
     raise SourceRefused(
         f"{member.name!r} in the source is a device node, a pipe or something else that is no file"
     )
-
-
-def _in_tar(path: tuple[str, ...]) -> str:
-    return "/".join((SOURCE_IN_TAR, *path))

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from runner.engine import RUN_UID
-from runner.script import HOME, SCRATCH, SOURCE, WORKSPACE
+from runner.script import HOME, PLAN, SCRATCH, SOURCE, WORKSPACE
 
 SOURCE_IN_TAR = SOURCE.lstrip("/")
-_FOLDERS = {WORKSPACE: 0o755, SOURCE: 0o755, HOME: 0o700, SCRATCH: 0o700}
+WORKSPACE_IN_TAR = WORKSPACE.lstrip("/")
+_FOLDERS = {WORKSPACE: 0o755, SOURCE: 0o755, HOME: 0o700, SCRATCH: 0o700, PLAN: 0o700}
 
 
 class Workspace:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -106,6 +107,9 @@ def _recovered(engine: SlowEngine, folder: Path, stage: Stage) -> Run:
 
 
 def _workshop(engine: SlowEngine, folder: Path) -> Workshop:
+    async def no_plan(assignment: AssignmentRef, archive: BinaryIO) -> str:
+        raise AssertionError("none of these runs plans")
+
     async def no_archive(assignment: AssignmentRef) -> AsyncIterator[bytes]:
         yield b""
 
@@ -119,4 +123,5 @@ def _workshop(engine: SlowEngine, folder: Path) -> Workshop:
         folder=folder,
         max_spool_bytes=1 << 20,
         fetch_archive=no_archive,
+        store_plan=no_plan,
     )
