@@ -64,10 +64,18 @@ class PostgresBus:
         # What was told before this moment, nobody has heard here.
         self.missed()
         async for notify in connection.notifies():
-            sender, told = notes.decode(notify.payload)
-            if sender != self._replica_id:
-                for note in told:
-                    self.heard(note)
+            self._hear(notify.payload)
+
+    def _hear(self, payload: str) -> None:
+        sender, told = notes.decode(payload)
+        if sender == self._replica_id:
+            return
+        for note in told:
+            try:
+                self.heard(note)
+            # A boundary: whoever may connect to the database may send what nobody understands.
+            except Exception:
+                log.exception("bus.note_not_understood", kind=note.kind.value, subject=note.subject)
 
     async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:
         while True:

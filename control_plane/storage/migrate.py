@@ -60,6 +60,7 @@ def _lock(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA busy_timeout={_LOCK_WITHIN_MS}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_WITHIN_MS}")
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
 
 

@@ -93,6 +93,7 @@ async def play(show: Show, scene: Scene, size: Size, image: str) -> bool:
         await asyncio.gather(*(_performing(scene.client, run.id) for run in runs))
         show.say("all tasks perform")
         for number in range(size.rounds):
+            await asyncio.sleep(size.seconds / (size.rounds + 1))
             await _kill_and_start(show, scene, scene.replicas[number % REPLICAS])
         seen = await asyncio.gather(*watching)
     finally:

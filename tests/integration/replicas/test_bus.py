@@ -57,6 +57,25 @@ async def test_a_note_is_heard_by_the_other_and_not_by_who_told_it(ears: tuple[E
     assert second.heard.empty()
 
 
+async def test_a_note_that_nobody_understands_ends_nothing(ears: tuple[Ear, Ear], postgres_url: str) -> None:
+    first, second = ears
+    db = Database(postgres_url)
+    hear = second.bus.heard
+
+    def choosy(note: Note) -> None:
+        if note.kind is Kind.TAKEN_OVER:
+            raise ValueError(note.subject)
+        hear(note)
+
+    second.bus.heard = choosy
+    garbage = sa.text("SELECT pg_notify('interlock', 'somebody' || chr(10) || 'taken-over x/y')")
+    await db.write(lambda tx: tx.execute(garbage))
+    first.bus.tell(Kind.KEY, "key_1")
+    async with asyncio.timeout(10):
+        assert await second.heard.get() == Note(Kind.KEY, "key_1")
+    db.close()
+
+
 async def test_a_bus_that_was_cut_off_listens_again_and_says_that_it_may_have_missed_something(
     ears: tuple[Ear, Ear], postgres_url: str
 ) -> None:
