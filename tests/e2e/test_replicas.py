@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 
 import docker
@@ -164,3 +165,24 @@ async def store(runner: ScriptedRunner, ref: rpc.AssignmentRef, offset: int, dat
     runner.send(output=rpc.OutputReport(assignment=ref, offset=offset, data=data))
     while (await runner.receive("output_ack")).output_ack.acknowledged_offset < offset + len(data):
         pass
+
+
+async def test_tasks_of_one_stack_that_are_created_at_both_run_one_after_the_other(
+    here: Client, there: Client, test_image: str
+) -> None:
+    """Invariant 1, with two schedulers that both look."""
+    stack = await new_stack(here, test_image)
+    created = await asyncio.gather(
+        *(client.runs.create_task(stack.id, "true") for _ in range(3) for client in (here, there))
+    )
+    ended = [(await watch(there, run.id)).run for run in created]
+    assert {run.state for run in ended} == {types.RunState.RUN_STATE_FINISHED}
+    spans = sorted((taken(run), run.finish_time.ToMicroseconds()) for run in ended)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+    assert (await here.audit.verify()).intact
+
+
+def taken(run: types.Run) -> int:
+    """When it took the slot."""
+    [time] = [change.change_time for change in run.history if change.state == types.RunState.RUN_STATE_READY]
+    return time.ToMicroseconds()
