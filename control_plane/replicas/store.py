@@ -74,9 +74,13 @@ _NOTE_STATUS = (
     )
     .values(status=sa.bindparam("new_status"))
 )
+# Also those of a replica that was buried, took one more runner before it noticed, and died.
 _ORPHAN = (
     sa.update(runner_connections)
-    .where(runner_connections.c.replica_id.in_(sa.bindparam("gone", expanding=True)))
+    .where(
+        runner_connections.c.replica_id.is_not(None),
+        ~sa.exists().where(replicas.c.id == runner_connections.c.replica_id),
+    )
     .values(replica_id=None, lost_at=sa.bindparam("now"))
     .returning(runner_connections.c.runner_id)
 )
@@ -191,13 +195,10 @@ def dead(connection: sa.Connection, replica_id: str, before: int) -> list[str]:
 
 
 def bury(connection: sa.Connection, replica_ids: Collection[str]) -> list[str]:
-    """Forgets replicas that are gone; returns the runners that were connected to them, and are nowhere now."""
+    """Forgets replicas that are gone; returns the runners that are connected to nobody since."""
     for replica_id in replica_ids:
         connection.execute(_BURY, {"replica": replica_id})
-    if not replica_ids:
-        return []
-    found = connection.execute(_ORPHAN, {"gone": list(replica_ids), "now": clock.now_us()})
-    return list(found.scalars())
+    return list(connection.execute(_ORPHAN, {"now": clock.now_us()}).scalars())
 
 
 def find_connection(connection: sa.Connection, runner_id: str, *, hold: bool) -> sa.Row[Any] | None:

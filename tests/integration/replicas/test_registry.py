@@ -88,6 +88,18 @@ async def test_who_gives_no_sign_is_buried_by_one_of_the_others_and_its_runners_
 
 
 @on_postgresql
+async def test_a_runner_that_came_to_a_replica_after_its_burial_is_nowhere_where_that_dies(
+    db: Database, tmp_path: Path
+) -> None:
+    frozen, other = await start(db, tmp_path / "a"), await start(db, tmp_path / "b")
+    await make_silent(db, frozen)
+    await other.give_sign()
+    await claim(frozen)
+    assert (await other.give_sign()).orphans == [RUNNER]
+    assert not await is_connected(db)
+
+
+@on_postgresql
 async def test_who_was_buried_and_lives_learns_of_it_and_is_known_again(db: Database, tmp_path: Path) -> None:
     frozen, other = await start(db, tmp_path / "a"), await start(db, tmp_path / "b")
     await make_silent(db, frozen)
