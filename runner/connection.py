@@ -119,6 +119,7 @@ class Connection:
                 try:
                     await self._stream(channel, party)
                 except (grpc.aio.AioRpcError, _StreamEnded, TimeoutError) as error:
+                    _go_on_unless_cancelled()
                     pause_s = self._after(error)
                     self._move_on()
                 finally:
@@ -278,6 +279,13 @@ async def _read(call: Stream, party: Party) -> NoReturn:
         party.received(message)
         if message.drain.reconnect:
             raise _StreamEnded(f"the control plane asks to dial again: {message.drain.reason}")
+
+
+def _go_on_unless_cancelled() -> None:
+    """A task group that is cancelled in the moment in which a stream ends raises what ended the stream (Python 3.11)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class Pause:

@@ -1,7 +1,11 @@
+import asyncio
+from typing import Any, NoReturn
+
 import pytest
 
+from runner import connection
 from runner.config import INSECURE_WORDS, TlsFiles, read_config
-from runner.connection import Pause
+from runner.connection import Connection, Pause
 from runner.errors import ConfigInvalid
 
 BASE = {"INTERLOCK_POOL_TOKEN": "ptk_x.y"}
@@ -62,3 +66,29 @@ def test_tls_to_another_machine_trusts_the_systems_roots_by_default() -> None:
 
 def test_the_token_never_shows() -> None:
     assert "ptk_x" not in repr(read_config({**BASE, "INTERLOCK_ADDRESS": "localhost:1"}))
+
+
+async def test_a_connection_that_is_cancelled_in_the_moment_in_which_its_stream_ends_dials_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A task group loses the cancellation where a task of it fails at the same time."""
+    is_streaming = asyncio.Event()
+
+    async def ends_when_cancelled(*_: object) -> NoReturn:
+        is_streaming.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise connection._StreamEnded("the control plane asks to dial again") from None
+        raise AssertionError
+
+    monkeypatch.setattr(Connection, "_stream", ends_when_cancelled)
+    party: Any = None
+    dialling = asyncio.create_task(
+        Connection(read_config({**BASE, "INTERLOCK_ADDRESS": "localhost:1"})).run(party)
+    )
+    await is_streaming.wait()
+    dialling.cancel()
+    done, _ = await asyncio.wait({dialling}, timeout=5)
+    assert done == {dialling}
+    assert dialling.cancelled()
