@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import (
+    back,
     create_task,
     idle,
     mask,
@@ -41,6 +42,7 @@ MEASUREMENTS: Final[dict[tuple[str, ...], Measurement]] = {
     ("create_task_p50", "create_task_p99", "create_task_rate"): create_task.measure,
     ("watch_lag_p99",): watch_lag.measure,
     ("watch_fanout",): watch_fanout.measure,
+    ("back_control_plane_s", "back_runner_s", "back_opa_s"): back.measure,
     ("idle_cpu", "rss_control_plane"): idle.measure,
     ("rss_runner",): runner_memory.measure,
     ("mask_20", "mask_2000"): mask.measure,

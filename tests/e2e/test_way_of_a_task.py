@@ -6,8 +6,8 @@ import asyncio
 import base64
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
@@ -17,6 +17,7 @@ from interlock import errors, types
 from interlock.client import Client
 from tests import house as houses
 from tests.e2e.conftest import new_stack
+from tests.holding import HOLD, containers_of, release
 from tests.house import House, reached, run_task, watch
 
 SECRET = "s3cr3t-t0ken-0f-the-clo\u00fcd"
@@ -138,15 +139,15 @@ async def test_secrets_are_nowhere_but_in_the_running_command(
     """Invariant 5, seen from outside: not in `docker inspect`, not in any file of server and runner."""
     stack = await new_stack(client, test_image)
     await client.stacks.set_environment(stack.id, secrets={"TOKEN": "plainly-visible-token"})
-    run = await client.runs.create_task(stack.id, "until [ -e /tmp/go ]; do sleep 0.1; done")
+    run = await client.runs.create_task(stack.id, HOLD)
     await reached(client, run.id, "PERFORMING")
-    [container] = _containers(docker_client, run.id)
+    [container] = containers_of(docker_client, run.id)
     assert "plainly-visible-token" not in json.dumps(container.attrs)
-    files = [path for path in house.folder.rglob("*") if path.is_file() and path.suffix != ".key"]
-    assert files
-    assert [path for path in files if b"plainly-visible-token" in path.read_bytes()] == []
-    container.exec_run(["sh", "-c", ": > /tmp/go"])
+    files = contents(house.folder)
+    release(docker_client, run.id)
     assert (await watch(client, run.id)).state == "FINISHED"
+    assert files
+    assert [path for path, content in files.items() if b"plainly-visible-token" in content] == []
 
 
 async def test_secrets_come_back_as_a_checksum_only(client: Client) -> None:
@@ -210,12 +211,12 @@ async def test_the_second_task_waits_for_the_first_and_says_for_whom(
     client: Client, test_image: str, docker_client: docker.DockerClient
 ) -> None:
     stack = await new_stack(client, test_image)
-    first = await client.runs.create_task(stack.id, "until [ -e /tmp/go ]; do sleep 0.1; done; echo first")
+    first = await client.runs.create_task(stack.id, f"{HOLD}; echo first")
     await reached(client, first.id, "PERFORMING")
     second = await client.runs.create_task(stack.id, "echo second")
     waiting = (await client.runs.get(second.id)).waiting
     assert (waiting.reason, waiting.blocking_run_id) == (types.WaitReason.WAIT_REASON_SLOT_TAKEN, first.id)
-    _release(docker_client, first.id)
+    release(docker_client, first.id)
     seen_first, seen_second = await asyncio.gather(watch(client, first.id), watch(client, second.id))
     assert (seen_first.output, seen_second.output) == (b"first\n", b"second\n")
     assert seen_first.run.finish_time.ToNanoseconds() <= _time_of(seen_second.run, "READY")
@@ -226,11 +227,11 @@ async def test_a_performing_task_refuses_to_stop_and_goes_on(
     client: Client, test_image: str, docker_client: docker.DockerClient
 ) -> None:
     stack = await new_stack(client, test_image)
-    run = await client.runs.create_task(stack.id, "until [ -e /tmp/go ]; do sleep 0.1; done; echo whole")
+    run = await client.runs.create_task(stack.id, f"{HOLD}; echo whole")
     await reached(client, run.id, "PERFORMING")
     with pytest.raises(errors.WrongState, match="cannot be stopped"):
         await client.runs.stop(run.id)
-    _release(docker_client, run.id)
+    release(docker_client, run.id)
     assert (await watch(client, run.id)).output == b"whole\n"
 
 
@@ -244,18 +245,18 @@ async def test_a_task_is_stopped_while_it_initializes_and_its_slot_is_free(
     seen = await watch(client, run.id)
     assert (seen.state, "PERFORMING" in seen.states, b"performed" in seen.output) == ("STOPPED", False, False)
     assert (await client.stacks.get(stack.id)).active_run_id == ""
-    await houses.until(lambda: not _containers(docker_client, run.id), "the container to go")
+    await houses.until(lambda: not containers_of(docker_client, run.id), "the container to go")
 
 
 async def test_a_queued_task_can_be_discarded(
     client: Client, test_image: str, docker_client: docker.DockerClient
 ) -> None:
     stack = await new_stack(client, test_image)
-    first = await client.runs.create_task(stack.id, "until [ -e /tmp/go ]; do sleep 0.1; done")
+    first = await client.runs.create_task(stack.id, HOLD)
     await reached(client, first.id, "PERFORMING")
     second = await client.runs.create_task(stack.id, "echo never")
     assert (await client.runs.discard(second.id)).state == types.RunState.RUN_STATE_DISCARDED
-    _release(docker_client, first.id)
+    release(docker_client, first.id)
     await watch(client, first.id)
     assert (await watch(client, second.id)).output == b""
 
@@ -264,11 +265,11 @@ async def test_a_stack_with_a_run_cannot_be_deleted_and_its_record_stays_after_i
     client: Client, test_image: str, docker_client: docker.DockerClient
 ) -> None:
     stack = await new_stack(client, test_image)
-    run = await client.runs.create_task(stack.id, "until [ -e /tmp/go ]; do sleep 0.1; done; echo kept")
+    run = await client.runs.create_task(stack.id, f"{HOLD}; echo kept")
     await reached(client, run.id, "PERFORMING")
     with pytest.raises(errors.FailedPrecondition):
         await client.stacks.delete(stack.id)
-    _release(docker_client, run.id)
+    release(docker_client, run.id)
     await watch(client, run.id)
     await client.stacks.delete(stack.id)
     with pytest.raises(errors.NotFound):
@@ -319,20 +320,21 @@ async def test_nothing_of_a_run_is_left_on_the_engine_or_the_runner(
 ) -> None:
     stack = await new_stack(client, test_image)
     seen = await run_task(client, stack.id, "echo gone")
-    await houses.until(lambda: not _containers(docker_client, seen.run.id), "the container to go")
+    await houses.until(lambda: not containers_of(docker_client, seen.run.id), "the container to go")
     left = house.folder / "runner-one" / "assignments"
     await houses.until(
         lambda: not [path for path in left.rglob("*") if path.is_file()], "the journal to be empty"
     )
 
 
-def _containers(engine: docker.DockerClient, run_id: str) -> list[Any]:
-    return engine.containers.list(all=True, ignore_removed=True, filters={"name": f"interlock-{run_id}-"})
-
-
-def _release(engine: docker.DockerClient, run_id: str) -> None:
-    [container] = _containers(engine, run_id)
-    assert container.exec_run(["sh", "-c", ": > /tmp/go"]).exit_code == 0
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Of every file but keys; what an earlier run had may go away meanwhile."""
+    found = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError, IsADirectoryError):
+            if path.suffix != ".key":
+                found[path] = path.read_bytes()
+    return found
 
 
 def _time_of(run: types.Run, state: str) -> int:

@@ -10,7 +10,6 @@ from pathlib import Path
 import docker
 import grpc
 import pytest
-from docker.models.containers import Container
 
 from interlock import errors, types
 from interlock.client import Client
@@ -18,11 +17,12 @@ from tests import house as houses
 from tests.e2e.conftest import new_stack
 from tests.faults import small_disk
 from tests.faults.small_disk import SmallDisk
+from tests.holding import HOLD, containers_of, release
 from tests.house import House, begun, reached, run_task, watch
 
 MANY_LINES = b"".join(b"%d\n" % number for number in range(1, 200_001))
 # Says that it began, waits for the word, then writes much.
-COMMAND = "echo begin; until [ -e /tmp/go ]; do sleep 0.05; done; seq 1 200000; echo end"
+COMMAND = f"echo begin; {HOLD}; seq 1 200000; echo end"
 OUTPUT = b"begin\n" + MANY_LINES + b"end\n"
 # Held back and told again each second.
 SOON_S = 20
@@ -57,12 +57,6 @@ async def house(tmp_path: Path, engine_url: str) -> AsyncIterator[House]:
         yield made
 
 
-def let_go(engine: docker.DockerClient, run_id: str) -> Container:
-    [container] = engine.containers.list(filters={"name": f"interlock-{run_id}-"})
-    assert container.exec_run(["sh", "-c", ": > /tmp/go"]).exit_code == 0
-    return container
-
-
 async def fill_database(client: Client) -> None:
     """What is left of the database's journal takes a few more writes."""
     for _ in range(3000):
@@ -91,13 +85,18 @@ async def test_a_task_is_refused_while_the_servers_disk_is_full_and_nothing_chan
 
 
 async def test_a_task_at_its_gate_goes_on_when_the_servers_disk_has_room_again(
-    server_disk: SmallDisk, house: House, client: Client, test_image: str
+    server_disk: SmallDisk,
+    house: House,
+    client: Client,
+    test_image: str,
+    docker_client: docker.DockerClient,
 ) -> None:
-    stack = await new_stack(client, test_image, custom_init=["sleep 1; echo initialised"])
+    stack = await new_stack(client, test_image, custom_init=[f"{HOLD}; echo initialised"])
     run = await client.runs.create_task(stack.id, "echo performed")
     await reached(client, run.id, "INITIALIZING")
     server_disk.fill()
     await fill_database(client)
+    release(docker_client, run.id)
     await house.server.logged("runner.report_rejected")
     server_disk.empty()
     async with asyncio.timeout(SOON_S):
@@ -116,7 +115,8 @@ async def test_output_is_held_back_while_the_servers_disk_is_full_and_none_is_lo
     run = await client.runs.create_task(stack.id, COMMAND)
     await begun(client, run.id)
     server_disk.fill()
-    container = let_go(docker_client, run.id)
+    release(docker_client, run.id)
+    [container] = containers_of(docker_client, run.id)
     await house.server.logged("output.disk_full")
     assert (await asyncio.to_thread(container.wait))["StatusCode"] == 0
     assert (await client.runs.get(run.id)).state == types.RunState.RUN_STATE_PERFORMING
@@ -140,7 +140,7 @@ async def test_a_new_run_waits_for_room_on_the_servers_disk_and_disturbs_no_othe
     await house.server.logged("report_rejected")
     assert "runner.disconnected" not in house.server.text()
     output_disk.empty()
-    let_go(docker_client, performing.id)
+    release(docker_client, performing.id)
     async with asyncio.timeout(SOON_S):
         seen = [await watch(client, new.id), await watch(client, performing.id)]
     assert [(each.state, each.output) for each in seen] == [("FINISHED", b"new\n"), ("FINISHED", OUTPUT)]
@@ -170,7 +170,7 @@ async def test_output_is_held_back_while_the_runners_disk_is_full_and_the_comman
     run = await client.runs.create_task((await new_stack(client, test_image)).id, COMMAND)
     await begun(client, run.id)
     runner_disk.fill()
-    let_go(docker_client, run.id)
+    release(docker_client, run.id)
     await house.runners["one"].logged("run.held_back")
     waiting = await client.runs.create_task((await new_stack(client, test_image)).id, "echo later")
     async with asyncio.timeout(SOON_S):
@@ -197,7 +197,7 @@ async def test_a_run_that_comes_while_the_runners_disk_is_full_waits_and_disturb
     runner_disk.fill()
     new = await client.runs.create_task((await new_stack(client, test_image)).id, "echo new")
     await house.runners["one"].logged("journal.unwritable")
-    let_go(docker_client, performing.id)
+    release(docker_client, performing.id)
     await house.runners["one"].logged("run.held_back")
     runner_disk.empty()
     async with asyncio.timeout(SOON_S):
@@ -218,7 +218,7 @@ async def test_a_runner_that_starts_again_on_a_full_disk_goes_on_with_what_it_he
     runner_disk.fill()
     house.runners["one"].start()
     await house.runners["one"].logged("runner.ready")
-    let_go(docker_client, run.id)
+    release(docker_client, run.id)
     await house.runners["one"].logged("run.held_back")
     [shown] = [each async for each in client.pools.list_runners()]
     assert "no room for output" in shown.state_reason

@@ -12,7 +12,8 @@ from interlock import types
 from interlock.client import Client
 from tests import house as houses
 from tests.e2e.conftest import new_stack
-from tests.faults.undisturbed import end, expected, grown, performing
+from tests.faults.undisturbed import expected, grown, performing
+from tests.holding import HOLD, containers_of, release
 from tests.house import House, reached, watch
 from tests.integration.runner.engine_line import EngineLine
 
@@ -58,7 +59,7 @@ async def test_a_performing_task_whose_engine_is_cut_off_again_and_again_loses_n
         await line.cut()
         await line.open()
     await grown(client, run.id)
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     seen = await watch(client, run.id)
     assert (seen.state, seen.output) == ("FINISHED", expected(seen.output))
 
@@ -69,8 +70,8 @@ async def test_a_command_that_ends_while_the_engine_is_away_is_reported_when_it_
     run = await performing(client, test_image)
     await grown(client, run.id)
     await line.cut()
-    [container] = docker_client.containers.list(filters={"name": f"interlock-{run.id}-"})
-    end(docker_client, run.id)
+    [container] = containers_of(docker_client, run.id)
+    release(docker_client, run.id)
     assert container.wait()["StatusCode"] == 0
     assert (await client.runs.get(run.id)).state == types.RunState.RUN_STATE_PERFORMING
     await line.open()
@@ -81,12 +82,11 @@ async def test_a_command_that_ends_while_the_engine_is_away_is_reported_when_it_
 async def test_an_engine_that_is_away_when_the_gate_opens_performs_the_command_once(
     house: House, line: EngineLine, client: Client, test_image: str, docker_client: docker.DockerClient
 ) -> None:
-    stack = await new_stack(client, test_image, custom_init=["until [ -e /tmp/go ]; do sleep 0.05; done"])
+    stack = await new_stack(client, test_image, custom_init=[HOLD])
     run = await client.runs.create_task(stack.id, "echo performed")
     await reached(client, run.id, "INITIALIZING")
     await line.cut()
-    [container] = docker_client.containers.list(filters={"name": f"interlock-{run.id}-"})
-    assert container.exec_run(["sh", "-c", ": > /tmp/go"]).exit_code == 0
+    release(docker_client, run.id)
     await line.open()
     seen = await watch(client, run.id)
     assert (seen.state, seen.output) == ("FINISHED", b"performed\n")

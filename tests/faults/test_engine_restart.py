@@ -17,8 +17,8 @@ from tests import house as houses
 from tests.e2e.conftest import new_stack
 from tests.faults import private_engine
 from tests.faults.private_engine import PrivateEngine
-from tests.faults.undisturbed import end, expected, grown, performing
-from tests.holding import HOLD, containers_of
+from tests.faults.undisturbed import expected, grown, performing
+from tests.holding import HOLD, containers_of, release
 from tests.house import House, begun, run_task, until, watch
 
 
@@ -64,7 +64,7 @@ async def test_with_live_restore_a_performing_task_is_not_disturbed_and_loses_no
         await asyncio.to_thread(engine.stop)
         await asyncio.to_thread(engine.start)
     await grown(client, run.id)
-    end(private_client, run.id)
+    release(private_client, run.id)
     seen = await watch(client, run.id)
     assert (seen.state, seen.output) == ("FINISHED", expected(seen.output))
 

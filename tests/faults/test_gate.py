@@ -18,7 +18,7 @@ from interlock import errors, types
 from interlock.client import Client
 from interlock.v1 import runner_service_pb2 as rpc
 from tests.e2e.conftest import new_stack
-from tests.faults.undisturbed import end, expected, grown, performing
+from tests.faults.undisturbed import expected, grown, performing
 from tests.holding import HOLD, containers_of, release
 from tests.house import House, begun, reached, until, watch
 from tests.scripted_runner import ScriptedRunner
@@ -119,8 +119,8 @@ async def test_a_runner_killed_between_the_commands_end_and_its_result_reports_i
     await grown(client, run.id)
     runner = house.runners["one"]
     runner.signal(signal.SIGSTOP)
-    [container] = docker_client.containers.list(filters={"name": f"interlock-{run.id}-"})
-    end(docker_client, run.id)
+    [container] = containers_of(docker_client, run.id)
+    release(docker_client, run.id)
     await asyncio.to_thread(container.wait)
     runner.kill()
     runner.start()

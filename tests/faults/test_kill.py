@@ -12,7 +12,8 @@ import pytest
 from interlock import errors, types
 from interlock.client import Client
 from tests.e2e.conftest import new_stack
-from tests.faults.undisturbed import end, expected, grown, performing
+from tests.faults.undisturbed import expected, grown, performing
+from tests.holding import release
 from tests.house import House, reached, watch
 
 
@@ -27,7 +28,7 @@ async def test_a_killed_control_plane_disturbs_no_task_and_loses_no_byte(
         await house.start_server()
         await house.runners["one"].logged("runner.ready")
     await grown(client, run.id)
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     seen = await watching
     assert seen.state == "FINISHED"
     assert seen.output == expected(seen.output)
@@ -47,7 +48,7 @@ async def test_a_killed_runner_disturbs_no_task_and_loses_no_byte(
         runner.start()
         await runner.logged("runner.ready")
     await grown(client, run.id)
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     seen = await watching
     assert seen.state == "FINISHED"
     assert seen.output == expected(seen.output)
@@ -73,7 +74,7 @@ async def test_a_task_whose_runner_is_gone_stays_performing_and_keeps_its_slot(
     assert (await client.runs.get(other.id)).waiting.blocking_run_id == run.id
     runner.start()
     await runner.logged("runner.ready")
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     finished = await watch(client, run.id)
     assert (finished.state, finished.output) == ("FINISHED", expected(finished.output))
     assert (await watch(client, other.id)).output == b"must wait\n"
@@ -95,7 +96,7 @@ async def test_a_frozen_runner_is_found_and_goes_on_when_it_thaws(
     run = await performing(client, test_image)
     runner = house.runners["one"]
     runner.signal(signal.SIGSTOP)
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     runner.signal(signal.SIGCONT)
     seen = await watch(client, run.id)
     assert (seen.state, seen.output) == ("FINISHED", expected(seen.output))
@@ -110,7 +111,7 @@ async def test_a_killed_client_disturbs_nothing(
         await grown(client, run.id)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     seen = await watch(client, run.id)
     assert (seen.state, seen.output) == ("FINISHED", expected(seen.output))
 
@@ -146,7 +147,7 @@ async def test_a_stopped_server_tells_watchers_and_runners_and_they_come_back(
     assert await asyncio.to_thread(house.server.stop) == 0
     await house.start_server()
     await grown(client, run.id)
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     seen = await watching
     assert seen.output == expected(seen.output)
 

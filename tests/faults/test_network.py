@@ -15,8 +15,9 @@ from interlock import types
 from interlock.client import Client
 from tests import house as houses
 from tests.e2e.conftest import new_stack
-from tests.faults.undisturbed import end, expected, grown, performing
+from tests.faults.undisturbed import expected, grown, performing
 from tests.faults.wire import Wire
+from tests.holding import HOLD, containers_of, release
 from tests.house import House, reached, until, watch
 
 # 30 s, and what a busy machine takes to say so.
@@ -55,7 +56,7 @@ async def test_a_runner_that_is_cut_off_again_and_again_loses_no_byte(
         await wire.cut(reset=reset)
         await wire.restore()
     await grown(client, run.id)
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     seen = await watching
     assert (seen.state, seen.output) == ("FINISHED", expected(seen.output))
 
@@ -66,7 +67,7 @@ async def test_a_task_that_ends_while_its_runner_is_cut_off_is_reported_when_it_
     run = await performing(client, test_image)
     await grown(client, run.id)
     await wire.cut()
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     await house.runners["one"].logged("run.ended")
     assert (await client.runs.get(run.id)).state == types.RunState.RUN_STATE_PERFORMING
     await wire.restore()
@@ -77,29 +78,27 @@ async def test_a_task_that_ends_while_its_runner_is_cut_off_is_reported_when_it_
 async def test_a_run_that_is_lost_before_its_gate_is_not_performed_though_its_runner_lives(
     house: House, wire: Wire, client: Client, test_image: str, docker_client: docker.DockerClient
 ) -> None:
-    stack = await new_stack(client, test_image, custom_init=["until [ -e /tmp/go ]; do sleep 0.05; done"])
+    stack = await new_stack(client, test_image, custom_init=[HOLD])
     run = await client.runs.create_task(stack.id, "echo performed")
     await reached(client, run.id, "INITIALIZING")
     await wire.cut()
-    [container] = docker_client.containers.list(filters={"name": f"interlock-{run.id}-"})
-    assert container.exec_run(["sh", "-c", ": > /tmp/go"]).exit_code == 0
+    release(docker_client, run.id)
     seen = await watch(client, run.id)
     assert (seen.state, seen.run.failure) == ("FAILED", types.RunFailure.RUN_FAILURE_RUNNER_LOST)
     await wire.restore()
     await house.runners["one"].logged("run.released")
-    await until(lambda: not _containers(docker_client, run.id), "the end of its container")
+    await until(lambda: not containers_of(docker_client, run.id), "the end of its container")
     assert b"performed" not in (await watch(client, run.id)).output
 
 
 async def test_a_go_that_never_arrived_is_given_again_and_the_command_performed_once(
     house: House, wire: Wire, client: Client, test_image: str, docker_client: docker.DockerClient
 ) -> None:
-    stack = await new_stack(client, test_image, custom_init=["until [ -e /tmp/go ]; do sleep 0.05; done"])
+    stack = await new_stack(client, test_image, custom_init=[HOLD])
     run = await client.runs.create_task(stack.id, "echo performed")
     await reached(client, run.id, "INITIALIZING")
     wire.hold(to_target=False)
-    [container] = docker_client.containers.list(filters={"name": f"interlock-{run.id}-"})
-    assert container.exec_run(["sh", "-c", ": > /tmp/go"]).exit_code == 0
+    release(docker_client, run.id)
     await house.server.logged("run.gate_opened")
     await wire.cut()
     assert (await unreachable(client, run.id)).state == types.RunState.RUN_STATE_PERFORMING
@@ -120,7 +119,7 @@ async def test_a_command_whose_run_was_abandoned_meanwhile_goes_on_and_its_maske
     async with asyncio.timeout(60):
         while not (await client.runs.get(run.id)).HasField("late_evidence"):
             await asyncio.sleep(0.05)
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     async with asyncio.timeout(60):
         while not (later := await client.runs.get(run.id)).late_evidence.HasField("report_time"):
             await asyncio.sleep(0.05)
@@ -143,7 +142,7 @@ async def test_a_watcher_that_is_cut_off_again_and_again_sees_every_byte_once(
             await near.cut(reset=reset)
             await near.restore()
         await grown(client, run.id)
-        end(docker_client, run.id)
+        release(docker_client, run.id)
         seen = await watching
         assert (seen.state, seen.output) == ("FINISHED", expected(seen.output))
 
@@ -158,7 +157,7 @@ async def test_a_network_that_swallows_everything_is_noticed_and_loses_nothing(
     async with asyncio.timeout(FOUND_WITHIN_S):
         await unreachable(client, run.id)
         await house.runners["one"].logged("runner.disconnected")
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     await wire.restore()
     seen = await watch(client, run.id)
     assert (seen.state, seen.output) == ("FINISHED", expected(seen.output))
@@ -170,7 +169,3 @@ async def unreachable(client: Client, run_id: str) -> types.Run:
         if isinstance(event, types.Run) and event.HasField("unreachable_since"):
             return event
     raise AssertionError(f"{run_id} ended and its runner was never missed")
-
-
-def _containers(engine: docker.DockerClient, run_id: str) -> list[object]:
-    return list(engine.containers.list(all=True, filters={"name": f"interlock-{run_id}-"}))

@@ -17,8 +17,8 @@ import interlock
 from interlock import errors, types
 from interlock.client import Client
 from tests.e2e.conftest import new_stack
-from tests.faults.undisturbed import end, expected, grown, performing
-from tests.holding import containers_of
+from tests.faults.undisturbed import expected, grown, performing
+from tests.holding import containers_of, release
 from tests.house import House, run_task, until, watch
 
 POLICY = 'package spacelift\n\ndeny["never"] { input.request.command == "never" }\n'
@@ -43,7 +43,7 @@ async def test_while_opa_is_frozen_or_killed_tasks_are_refused_with_the_reason_a
         assert (await run_task(client, stack.id, "echo back")).output == b"back\n"
     assert frozen.value.reason == "POLICY_ENGINE_UNAVAILABLE"
     assert "so the answer is no" in str(frozen.value)
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     seen = await watch(client, run.id)
     assert (seen.state, seen.output) == ("FINISHED", expected(seen.output))
 
@@ -60,7 +60,7 @@ async def test_while_the_database_is_away_calls_are_refused_with_a_hint_and_the_
                 await caller.runs.create_task(stack.id, "true")
             await grown(client, run.id)
             [container] = containers_of(docker_client, run.id)
-            end(docker_client, run.id)
+            release(docker_client, run.id)
             await asyncio.to_thread(container.wait)
             await house.server.logged("runner.report_waits")
             assert (await client.runs.get(run.id)).state == types.RunState.RUN_STATE_PERFORMING
@@ -90,7 +90,7 @@ async def test_ten_restarts_of_the_runner_in_one_task_change_no_byte(
         runner.start()
         await runner.logged("runner.ready")
     await grown(client, run.id)
-    end(docker_client, run.id)
+    release(docker_client, run.id)
     seen = await watching
     assert (seen.state, seen.output) == ("FINISHED", expected(seen.output))
 

@@ -7,6 +7,7 @@ import docker
 import pytest
 
 from interlock.v1 import runner_service_pb2 as rpc
+from tests.holding import HOLD, release
 from tests.integration.runner.engine_line import EngineLine
 from tests.integration.runner.processes import RunnerProcess
 from tests.integration.runner.scripted_servicer import ScriptedControlPlane
@@ -24,15 +25,20 @@ async def line(engine_url: str, short_tmp: Path) -> AsyncIterator[EngineLine]:
 
 
 async def test_output_that_was_cut_is_replayed_and_the_run_ends_as_if_nothing_was(
-    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob, line: EngineLine
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    line: EngineLine,
+    docker_client: docker.DockerClient,
 ) -> None:
     runner = start_runner(DOCKER_HOST=line.url)
     await control_plane.connected()
-    command = "echo begin; sleep 3; i=0; while [ $i -lt 5000 ]; do echo $i; i=$((i+1)); done; exit 4"
+    command = f"echo begin; {HOLD}; i=0; while [ $i -lt 5000 ]; do echo $i; i=$((i+1)); done; exit 4"
     run = control_plane.assign(job(command))
     await control_plane.until(lambda: b"begin" in run.output)
     await line.cut()
     await runner.until_logged("container.replay_cut")
+    release(docker_client, run.ref.run_id)
     await line.open()
     result = await control_plane.ended(run)
     assert (result.outcome, result.exit_code) == (rpc.RUN_OUTCOME_EXITED, 4)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import docker
 import pytest
 
 from interlock.v1 import run_pb2, stack_pb2
 from interlock.v1 import runner_service_pb2 as rpc
+from tests.holding import HOLD, release
 from tests.integration.runner.processes import RunnerProcess
 from tests.integration.runner.scripted_servicer import ScriptedControlPlane
 
@@ -136,15 +138,19 @@ async def test_a_full_spool_holds_the_command_back_and_loses_nothing(
 
 
 async def test_output_that_the_control_plane_had_no_room_for_is_sent_again(
-    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
 ) -> None:
     start_runner()
     await control_plane.connected()
     control_plane.refuse_output = True
-    run = control_plane.assign(job("echo one; sleep 1; echo two"))
+    run = control_plane.assign(job(f"echo one; {HOLD}; echo two"))
     await control_plane.until(lambda: "refused" in run.said)
     assert run.text == ""
     control_plane.refuse_output = False
+    release(docker_client, run.ref.run_id)
     result = await control_plane.ended(run)
     assert result.exit_code == 0
     assert run.text == "one\ntwo\n"

@@ -70,17 +70,21 @@ async def test_a_refused_gate_ends_the_run_as_stopped_after_its_last_hooks(
 
 
 async def test_a_stop_behind_the_gate_changes_nothing(
-    control_plane: ScriptedControlPlane, start_runner: StartRunner, job: MakeJob
+    control_plane: ScriptedControlPlane,
+    start_runner: StartRunner,
+    job: MakeJob,
+    docker_client: docker.DockerClient,
 ) -> None:
     runner = start_runner()
     await control_plane.connected()
-    run = control_plane.assign(job("echo begin; sleep 1; echo end"))
+    run = control_plane.assign(job(f"echo begin; {HOLD}; echo end"))
     await control_plane.until(lambda: b"begin" in run.output)
     _stop(control_plane, run)
+    await runner.until_logged("run.goes_on")
+    release(docker_client, run.ref.run_id)
     result = await control_plane.ended(run)
     assert (result.outcome, result.exit_code) == (rpc.RUN_OUTCOME_EXITED, 0)
     assert run.text == "begin\nend\n"
-    assert runner.logged("run.goes_on")
 
 
 async def test_init_that_writes_nothing_for_too_long_is_timed_out(
