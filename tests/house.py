@@ -281,4 +281,5 @@ async def opened(folder: Path, engine_url: str, **environment: str) -> AsyncIter
         await house.start_server()
         yield house
     finally:
-        house.close()
+        # Not on the event loop: wires of tests run on it, and what ends may still need them.
+        await asyncio.to_thread(house.close)
