@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -128,7 +129,7 @@ class Queries:
             )
         run = messages.to_run(
             row,
-            output_size_bytes=self._durable(row),
+            output_size_bytes=await self._size(row),
             waiting=why,
             history=changes,
             reviews=reviewed.reviews,
@@ -161,6 +162,13 @@ class Queries:
             free_capacity=obstacles.free_capacity + sum(runner.free_capacity for runner in runners),
             pool_id=obstacles.pool_id,
         )
+
+    async def _size(self, row: sa.Row[Any]) -> int | None:
+        """As `_durable`; of a run whose runner is connected to another replica, or to nobody, what its file has."""
+        may_be_elsewhere = not self._replicas.is_alone or row.unreachable_since is not None
+        if RunState(row.state).is_active and may_be_elsewhere and self._outputs.opened(row.id) is None:
+            return await asyncio.to_thread(self._outputs.size_on_disk, row.id)
+        return self._durable(row)
 
     def _durable(self, row: sa.Row[Any]) -> int | None:
         output = self._outputs.opened(row.id)

@@ -140,6 +140,7 @@ async def test_a_runner_that_goes_from_one_to_the_other_and_back_is_heard_by_the
         await at_first.perform(assignment)
         ref = assignment.assignment
         await store(at_first, ref, 0, b"first here, ")
+        assert [(await client.runs.get(run.id)).output_size_bytes for client in (here, there)] == [12, 12]
 
         await come_with(elsewhere, ref, expected_offset=12)
         assert await at_first.ended_with() is grpc.StatusCode.ALREADY_EXISTS
