@@ -124,7 +124,9 @@ class Run:
                 pass
 
     def release(self, reason: str) -> None:
-        """The control plane has no use for it any more, whatever it is doing."""
+        """The control plane has no use for it any more, whatever it is doing. Said twice, it counts once."""
+        if self._is_released:
+            return
         log.warning("run.released", run_id=self.assignment.run_id, reason=reason)
         self._is_released = True
         if self._whole is not None:

@@ -40,7 +40,7 @@ class BeforeGate:
     def reach(self) -> None:
         """Init is done. From here on only the control plane decides, however long it is out of reach."""
         self._is_reached = True
-        if self._scope is not None and self._interruption is None:
+        if self._scope is not None and self._interruption is None and not self._scope.expired():
             self._scope.reschedule(None)
 
     def let_pass(self) -> bool:
@@ -58,7 +58,7 @@ class BeforeGate:
             return
         if self._interruption is None:
             self._interruption = result
-            if self._scope is not None:
+            if self._scope is not None and not self._scope.expired():
                 self._scope.reschedule(asyncio.get_running_loop().time())
 
     @asynccontextmanager

@@ -93,6 +93,22 @@ async def test_a_run_that_never_got_its_script_is_given_up(engine: SlowEngine, t
     await executing
 
 
+async def test_a_run_that_is_released_twice_at_once_is_let_go_once(
+    engine: SlowEngine, tmp_path: Path
+) -> None:
+    """By the welcome, and by the refusal of what it had just reported."""
+    run = _recovered(engine, tmp_path, Stage.STARTED)
+    executing = asyncio.create_task(run.execute())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        run.release("it is over")
+        await asyncio.sleep(0)
+    run.release("it is over")
+    async with asyncio.timeout(5):
+        await executing
+    assert engine.stopped.is_set()
+
+
 def _recovered(engine: SlowEngine, folder: Path, stage: Stage) -> Run:
     entry = Entry(
         run_id="run_1",
