@@ -1,5 +1,5 @@
 # `make` alone lists the targets. Everything is made in .venv and .cache; nothing else on the system changes,
-# except that as root on Debian a missing git, python3-venv or Docker Engine is installed.
+# except that as root on Debian a missing git, python3-venv, PostgreSQL or Docker Engine is installed.
 
 PYTHON := .venv/bin/python
 EQUIPPED := $(PYTHON) -m scripts.equip
