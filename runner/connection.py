@@ -117,7 +117,8 @@ class Connection:
             async with open_channel(self._address, self._config.tls) as channel:
                 self._channel = channel
                 try:
-                    await self._stream(channel, party)
+                    # A task of its own: its group marks the task that it is in as cancelled when a stream just ends.
+                    await asyncio.create_task(self._stream(channel, party), name="stream")
                 except (grpc.aio.AioRpcError, _StreamEnded, TimeoutError) as error:
                     _go_on_unless_cancelled()
                     pause_s = self._after(error)

@@ -92,3 +92,32 @@ async def test_a_connection_that_is_cancelled_in_the_moment_in_which_its_stream_
     done, _ = await asyncio.wait({dialling}, timeout=5)
     assert done == {dialling}
     assert dialling.cancelled()
+
+
+async def test_a_stream_that_ends_by_itself_is_dialled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its task group has cancelled the task that it was in, and nobody has asked for an end."""
+    dialled = asyncio.Queue[None]()
+
+    async def ends_by_itself(*_: object) -> NoReturn:
+        async def fails() -> NoReturn:
+            raise connection._StreamEnded("it was cut")
+
+        dialled.put_nowait(None)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(fails())
+        except* connection._StreamEnded:
+            pass
+        raise connection._StreamEnded("it was cut")
+
+    monkeypatch.setattr(Connection, "_stream", ends_by_itself)
+    party: Any = None
+    dialling = asyncio.create_task(
+        Connection(read_config({**BASE, "INTERLOCK_ADDRESS": "localhost:1"})).run(party)
+    )
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            await dialled.get()
+    dialling.cancel()
+    await asyncio.wait({dialling}, timeout=5)
+    assert dialling.cancelled()
