@@ -78,15 +78,17 @@ class Roster:
         self._note_change()
 
     def status(self) -> RunnerStatus:
-        full = any(run.is_held_back for run in self._runs.values())
+        held_back = [run for run in self._runs.values() if run.is_held_back]
+        is_disk_full = any(run.report.spool.is_disk_full for run in held_back)
         reasons = [
             "the runner is ending" if self._is_leaving else "",
             self._drain_request,
-            "no room for output on the runner's disk" if full else "",
+            "no room for output on the runner's disk" if is_disk_full else "",
+            "output waits for the control plane" if held_back and not is_disk_full else "",
             self._engine_trouble,
         ]
         return RunnerStatus(
-            draining=self._is_leaving or bool(self._drain_request) or full,
+            draining=self._is_leaving or bool(self._drain_request) or bool(held_back),
             engine_away=bool(self._engine_trouble),
             reason="; ".join(filter(None, reasons))[:1024],
         )

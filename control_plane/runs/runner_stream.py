@@ -16,6 +16,7 @@ from control_plane.runs.desk import Desk, Desks
 from control_plane.runs.errors import FencedOut
 from control_plane.runs.reach import Reach
 from control_plane.runs.reconcile import Kept, Reconciled, missing, reconcile
+from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 
 HEARTBEAT_INTERVAL_S = 10.0
@@ -49,6 +50,15 @@ class RunnerStream:
     async def welcome(self, hello: rpc.Hello) -> list[rpc.Welcome]:
         """Settles what the runner holds, opens a desk for each run that goes on, and answers, in parts."""
         outcome = await self._reconcile(hello)
+        for held in hello.held:
+            log.info(
+                "run.held",
+                run_id=held.assignment.run_id,
+                runner_id=hello.runner_id,
+                is_performing=held.phase == run_pb2.RUN_STATE_PERFORMING,
+                has_container=held.container_present,
+                has_rebooted=held.boot_id != hello.boot_id,
+            )
         self._reach.found(self._runner.runner_id)
         verdicts = [*outcome.released, *[await self._take_up(kept) for kept in outcome.kept]]
         welcomes = [self._part_of_welcome()]
