@@ -31,6 +31,8 @@ REPLICAS = 3
 RUNNERS = 2
 WATCHERS_PER_TASK = 3
 EXIT_INTERRUPTED = 130
+# Tasks that are not over by then never will be.
+LATE_S = 60
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,10 @@ async def play(show: Show, scene: Scene, size: Size, image: str) -> bool:
         for number in range(size.rounds):
             await asyncio.sleep(size.seconds / (size.rounds + 1))
             await _kill_and_start(show, scene, scene.replicas[number % REPLICAS])
-        seen = await asyncio.gather(*watching)
+        async with asyncio.timeout(size.seconds + LATE_S):
+            seen = await asyncio.gather(*watching)
+    except TimeoutError as error:
+        raise parts.PartFailed(f"the tasks have not ended {LATE_S} s after their time") from error
     finally:
         for task in watching:
             task.cancel()
