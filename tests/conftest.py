@@ -1,6 +1,8 @@
 """The real parts that tests stand on, once a session: Open Policy Agent, Docker Engine, the test image, PostgreSQL."""
 
+import faulthandler
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,13 @@ from tests.databases import BACKENDS, Databases
 
 # What set-up has in its cache is found without `make`, too.
 os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+
+_LEAVE_WITHIN_S = 60
+
+
+def pytest_unconfigure() -> None:
+    """A thread that never ends must not hold CI up after the last test: it fails, and shows where all threads are."""
+    faulthandler.dump_traceback_later(_LEAVE_WITHIN_S, exit=True, file=sys.__stderr__ or sys.stderr)
 
 
 @pytest.fixture(scope="session")
