@@ -49,6 +49,7 @@ def main() -> int:
         Check("lint", [str(BIN / "ruff"), "check", "."]),
         Check("format", [str(BIN / "ruff"), "format", "--check", "."]),
         Check("docs", [sys.executable, "-m", "scripts.docs"]),
+        Check("cookbook", [sys.executable, "-m", "scripts.cookbook", "--check"]),
         Check("proto", [str(BIN / "buf"), "lint"]),
         Check("rego format", [opa_path, "fmt", "--list", "--fail", "policies"]),
         Check("rego types", [opa_path, "check", "--strict", *NO_DATA, "policies"]),

@@ -92,7 +92,7 @@ def refused_rego(text: str) -> Iterator[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".rego") as file:
         file.write(text)
         file.flush()
-        check = [str(opa.ensure()), "check", file.name]
+        check = [str(opa.ensure()), "check", file.name, str(ROOT / "policies" / "lib" / "sanitized.rego")]
         judged = [
             subprocess.run([*check, *language], capture_output=True, text=True, check=False)
             for language in ((), ("--v0-compatible",))

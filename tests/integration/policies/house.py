@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from control_plane.policies.combine import PolicyRef
 from control_plane.policies.decisions import AccessDecision, TaskDecision
 from control_plane.policies.engine import LoadedPolicy, PolicyEngine
-from control_plane.policies.inputs import RequestInfo, SessionInfo, StackInfo
+from control_plane.policies.inputs import Document, RequestInfo, SessionInfo, StackInfo
 from control_plane.policies.opa import SupervisedOpa
+from policies.workbench import library
 from policies.workbench.compiler import Compiler
 from policies.workbench.kinds import Kind
 
@@ -106,3 +109,15 @@ def _is_stopped(pid: int) -> bool:
 
 def ref(policy_id: str, revision: int = 1) -> PolicyRef:
     return PolicyRef(policy_id, f"Policy {policy_id}", revision)
+
+
+def fits(opa_path: Path, kind: Kind, document: Document, folder: Path) -> bool:
+    """Whether the kind's schema takes an input, by OPA's own judgement."""
+    (folder / "input.json").write_text(
+        json.dumps({"schema": json.loads(library.schema(kind)), "document": document})
+    )
+    result = subprocess.run(
+        [opa_path, "eval", "-f", "raw", "-i", "input.json", "json.match_schema(input.document, input.schema)[0]"],
+        cwd=folder, capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    return result.stdout.strip() == "true"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from control_plane.policies.inputs import (
     Commit,
-    Document,
     ReviewInfo,
     RunInfo,
     SessionInfo,
@@ -20,26 +17,14 @@ from control_plane.policies.inputs import (
     login_input,
     task_input,
 )
-from policies.workbench import library
 from policies.workbench.kinds import Kind
-from tests.integration.policies.house import ANN, REQUEST, STACK
+from tests.integration.policies.house import ANN, REQUEST, STACK, fits
 
 FULL_STACK = StackInfo(
     id="s", name="S", project_root="net", locked_by="ann", terraform_version="1.9.0",
     tracked_commit=Commit(hash="c0ffee"),
 )  # fmt: skip
 MACHINE = SessionInfo(login="key_1", name="ci", machine=True, stack_id="other")
-
-
-def fits(opa_path: Path, kind: Kind, document: Document, folder: Path) -> bool:
-    (folder / "input.json").write_text(
-        json.dumps({"schema": json.loads(library.schema(kind)), "document": document})
-    )
-    result = subprocess.run(
-        [opa_path, "eval", "-f", "raw", "-i", "input.json", "json.match_schema(input.document, input.schema)[0]"],
-        cwd=folder, capture_output=True, text=True, check=True, timeout=30,
-    )  # fmt: skip
-    return result.stdout.strip() == "true"
 
 
 @pytest.mark.parametrize(("session", "stack"), [(ANN, STACK), (MACHINE, FULL_STACK)])
