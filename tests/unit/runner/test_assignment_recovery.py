@@ -71,7 +71,7 @@ async def test_a_run_that_passed_its_gate_is_waited_for_however_slow_its_replay_
 ) -> None:
     run = _recovered(engine, tmp_path, Stage.GATE_PASSED)
     executing = asyncio.create_task(run.execute())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await engine.attached.wait()
     await asyncio.sleep(0.3)
     assert not engine.stopped.is_set()
@@ -84,7 +84,7 @@ async def test_a_run_that_passed_its_gate_is_waited_for_however_slow_its_replay_
 async def test_a_run_that_never_got_its_script_is_given_up(engine: SlowEngine, tmp_path: Path) -> None:
     run = _recovered(engine, tmp_path, Stage.STARTED)
     executing = asyncio.create_task(run.execute())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await engine.stopped.wait()
         while run.report.result is None:
             await asyncio.sleep(0.01)  # the report tells its stream, not its test
@@ -104,7 +104,7 @@ async def test_a_run_that_is_released_twice_at_once_is_let_go_once(
         run.release("it is over")
         await asyncio.sleep(0)
     run.release("it is over")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await executing
     assert engine.stopped.is_set()
 

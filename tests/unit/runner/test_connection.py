@@ -89,7 +89,7 @@ async def test_a_connection_that_is_cancelled_in_the_moment_in_which_its_stream_
     )
     await is_streaming.wait()
     dialling.cancel()
-    done, _ = await asyncio.wait({dialling}, timeout=5)
+    done, _ = await asyncio.wait({dialling}, timeout=30)
     assert done == {dialling}
     assert dialling.cancelled()
 
@@ -119,5 +119,5 @@ async def test_a_stream_that_ends_by_itself_is_dialled_again(monkeypatch: pytest
         for _ in range(3):
             await dialled.get()
     dialling.cancel()
-    await asyncio.wait({dialling}, timeout=5)
+    await asyncio.wait({dialling}, timeout=30)
     assert dialling.cancelled()

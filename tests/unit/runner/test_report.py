@@ -20,7 +20,7 @@ class Stream:
         self._telling = asyncio.create_task(report.tell(self._told.put))
 
     async def next(self) -> ConnectRequest:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self._told.get()
 
     async def output(self, size: int) -> bytes:
