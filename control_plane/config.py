@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_LISTEN = "127.0.0.1:7420"
 _PLAINTEXT_WORDS = "plaintext-is-fine"
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
 class ConfigError(Exception):
@@ -50,6 +52,8 @@ class Config:
     max_upload_bytes: int
     # How long a runner may be away before its runs that have not passed their gate fail.
     runner_lease_s: float
+    # How long after a run's end its output is compressed; None: never.
+    compress_after_s: float | None
     # Log lines as JSON rather than for people.
     json_logs: bool
 
@@ -86,6 +90,7 @@ def read(environment: Mapping[str, str], *, is_terminal: bool) -> Config:
         git_allow=_git_allow(environment.get("INTERLOCK_GIT_ALLOW", "")),
         max_upload_bytes=int(_number(environment, "INTERLOCK_MAX_UPLOAD_BYTES", 256 << 20)),
         runner_lease_s=_number(environment, "INTERLOCK_RUNNER_LEASE_S", 30.0),
+        compress_after_s=_duration(environment, "INTERLOCK_COMPRESS_AFTER"),
         json_logs=_json_logs(environment, is_terminal=is_terminal),
     )
 
@@ -149,3 +154,14 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < number < math.inf:
         raise ConfigError(f"{name}={text} must be more than 0 and finite")
     return number
+
+
+def _duration(environment: Mapping[str, str], name: str) -> float | None:
+    """A number and a unit; None for `never`, which is the default."""
+    text = environment.get(name) or "never"
+    if text == "never":
+        return None
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    if match is None:
+        raise ConfigError(f"{name}={text}: write a number and a unit, such as 12h or 30d, or never")
+    return int(match[1]) * _UNITS_S[match[2]]

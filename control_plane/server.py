@@ -32,6 +32,7 @@ from control_plane.identity.rules import Keys, first_admin_key
 from control_plane.identity.servicer import IdentityServicer
 from control_plane.identity.tokens import Tokens
 from control_plane.interceptors import CallInterceptor
+from control_plane.keeping.compression import Compression
 from control_plane.keys import MasterKey, Sealer, checksum_key
 from control_plane.paging import PageTokens
 from control_plane.policies.approval import ApprovalJudge
@@ -133,6 +134,7 @@ class ControlPlane:
     engine: PolicyEngine
     catalog: PolicyCatalog
     outputs: OutputFiles
+    compression: Compression | None
     scheduler: Scheduler
     kept: KeptPlans
     approvals: Approvals
@@ -237,6 +239,9 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             pages,
         ),
     )
+    compression = None
+    if settings.compress_after_s is not None:
+        compression = Compression(db, outputs, after_s=settings.compress_after_s)
     hearing = Hearing(feeds, connections, authenticator, scheduler.wake, catalog.look)
     rounds = Rounds(
         db,
@@ -255,6 +260,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         engine,
         catalog,
         outputs,
+        compression,
         scheduler,
         kept,
         approvals,
@@ -335,6 +341,8 @@ async def _started(plane: ControlPlane, settings: Config, stop: asyncio.Future[N
         _background(plane.catalog.follow(), "policies", stop),
         _background(plane.together.serve(), "replicas", stop),
     ]
+    if plane.compression is not None:
+        background.append(_background(plane.compression.serve(), "compression", stop))
     await plane.reach.start()
     try:
         yield

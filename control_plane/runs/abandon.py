@@ -44,8 +44,15 @@ class Abandonment:
             WrongState: it has not passed its gate, its runner is in reach and `force` is not set, or it is over.
         """
         principal.require_admin("abandon runs")
+        was_open = self._outputs.opened(request.run_id) is not None
         output = await self._outputs.stored(request.run_id)
-        run = await self._db.write(lambda tx: _abandon(tx, request, principal, output))
+        try:
+            run = await self._db.write(lambda tx: _abandon(tx, request, principal, output))
+        except WrongState:
+            if not was_open:
+                # Of a run that is over the file may be compressed: there is nothing to hold open.
+                self._outputs.release(request.run_id)
+            raise
         # A runner that is here goes on writing to it.
         if self._connections.of_runner(run.runner_id) is None:
             self._outputs.release(run.id)

@@ -3,7 +3,8 @@ once they are on the disk. A flush for all runs goes on every 50 ms while there 
 (measured best between latency and throughput).
 
 Several control planes may share the folder: whoever appends passes over what another one has appended before it, which
-is the same, since a runner sends the same bytes again."""
+is the same, since a runner sends the same bytes again. Once a run is over, its file may be compressed: `finished_output`.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from pathlib import Path
 import structlog
 
 from control_plane import errors
+from control_plane.storage import finished_output, seekable
 
 FLUSH_INTERVAL_S = 0.05
 DISK_RETRY_S = 1.0
@@ -279,23 +281,18 @@ class OutputFiles:
 
     def size_on_disk(self, run_id: str) -> int:
         """Blocks. 0 where there is none."""
-        try:
-            return self.path(run_id).stat().st_size
-        except FileNotFoundError:
-            return 0
+        return finished_output.size(self.path(run_id))
 
     async def read(self, run_id: str, offset: int, length: int) -> bytes:
         """Up to `length` bytes of any run's output from `offset`; empty at the end."""
         output = self._open.get(run_id)
         if output is None:
-            return await asyncio.to_thread(_read_file, self.path(run_id), offset, length)
+            return await asyncio.to_thread(_read, self.path(run_id), offset, length)
         piece = output.recent(offset)
         if piece is not None:
             return piece[1][offset - piece[0] :][:length]
         # Opened anew: before the thread reads, the run may be over, and its descriptor be another run's.
-        return await asyncio.to_thread(
-            _read_file, self.path(run_id), offset, output.stored_from(offset, length)
-        )
+        return await asyncio.to_thread(_read, self.path(run_id), offset, output.stored_from(offset, length))
 
     async def serve(self) -> None:
         """Flushes until cancelled; then once more."""
@@ -357,19 +354,11 @@ def _create(path: Path) -> int:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         for folder in (path.parent, path.parent.parent):
-            _sync_folder(folder)
+            finished_output.sync_folder(folder)
     except OSError:
         os.close(file)
         raise
     return file
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_all(work: list[tuple[str, RunOutput, list[bytes]]]) -> dict[str, OSError]:
@@ -392,9 +381,10 @@ def _hash_file(file: int, sha256: hashlib._Hash) -> int:
     return position
 
 
-def _read_file(path: Path, offset: int, length: int) -> bytes:
+def _read(path: Path, offset: int, length: int) -> bytes:
+    """What is damaged ends the output there: who reads it knows how long it must be."""
     try:
-        with path.open("rb") as file:
-            return os.pread(file.fileno(), length, offset)
-    except FileNotFoundError:
+        return finished_output.read(path, offset, length)
+    except seekable.Damaged as error:
+        log.error("output.damaged", path=str(path), offset_bytes=offset, problem=str(error))
         return b""

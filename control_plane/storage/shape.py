@@ -4,6 +4,7 @@ alembic would take 11 MiB and 0.4 s of every start for what is needed once a rel
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 _VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
+_NAMES: Final = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
 _REVISION: Final = sa.text("SELECT version_num FROM alembic_version")
 
 
@@ -45,8 +47,15 @@ def ensure(engine: sa.Engine) -> None:
 
 
 def newest() -> str:
-    """The revision that this release needs: revisions' files begin with their number."""
-    return max(file.name.partition("_")[0] for file in _VERSIONS.glob("[0-9]*.py"))
+    """The revision that this release needs: the one that no other follows, whatever their numbers are."""
+    followed: set[str] = set()
+    revisions: set[str] = set()
+    for file in _VERSIONS.glob("[0-9]*.py"):
+        names = dict(_NAMES.findall(file.read_text()))
+        revisions.add(names["revision"])
+        followed.add(names.get("down_revision", ""))
+    (head,) = revisions - followed
+    return head
 
 
 def _revision(engine: sa.Engine) -> str | None:

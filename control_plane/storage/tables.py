@@ -235,6 +235,7 @@ _ACTIVE = (
 )
 _QUEUED = "state = 'QUEUED'"
 _TO_APPLY = "state = 'CONFIRMED' AND assignment_id = ''"
+TO_COMPRESS = "output_kept_as = '' AND finished_at IS NOT NULL AND output_size_bytes > 4096"
 _IN_REVIEW = "state = 'PENDING_REVIEW'"
 _PLANNED = "state = 'UNCONFIRMED'"
 
@@ -270,6 +271,7 @@ runs = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("performed_at", BigInteger),
     Column("finished_at", BigInteger),
+    Column("output_kept_as", String(16), nullable=False, server_default=""),  # "", "compressed" or "moved"
     # Tracked runs only.
     Column("auto_confirm", Boolean, nullable=False, server_default=text("false")),
     Column("plan", LargeBinary),  # serialised interlock.v1.PlanSummary
@@ -284,6 +286,14 @@ runs = Table(
     Index("runs_pending_review", "id", sqlite_where=text(_IN_REVIEW), postgresql_where=text(_IN_REVIEW)),
     Index("runs_unconfirmed", "id", sqlite_where=text(_PLANNED), postgresql_where=text(_PLANNED)),
     Index("runs_of_stack", "stack_id", "id"),
+    # Whose output may be compressed one day: less than a block of the disk stays as it is.
+    Index(
+        "runs_to_compress",
+        "finished_at",
+        "id",
+        sqlite_where=text(TO_COMPRESS),
+        postgresql_where=text(TO_COMPRESS),
+    ),
     Index("runs_of_creator", "creator_login", "id"),
     Index("runs_active_by_runner", "runner_id", sqlite_where=text(_ACTIVE), postgresql_where=text(_ACTIVE)),
 )
