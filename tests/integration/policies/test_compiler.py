@@ -30,6 +30,12 @@ async def test_both_dialects_are_accepted_and_told_apart(
     assert (compiled.rego_version, compiled.text, compiled.kind) == (version, text, Kind.TASK)
 
 
+async def test_an_access_policy_that_names_a_chat_is_accepted_as_it_is(compiler: Compiler) -> None:
+    text = 'package spacelift\n\nwrite { input.slack.channel.name == "operations" }\n'
+
+    assert (await compiler.compile(Kind.ACCESS, text, "mine.rego")).text == text
+
+
 @pytest.mark.parametrize("separator", ["\n", "\r\n"])
 @pytest.mark.parametrize("head", ['deny contains "é" if {', 'deny["é"] {'])
 async def test_a_syntax_error_is_found_at_its_line_and_column(
