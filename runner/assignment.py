@@ -137,8 +137,7 @@ class Run:
 
     def _note_rejection(self, rejected: Rejected) -> None:
         log.warning("run.report_rejected", run_id=self.assignment.run_id, error=rejected.message)
-        if rejected.reason in {"DISK_FULL", "OUTPUT_MISMATCH"}:
-            self.report.refused(rejected.acknowledged_offset)
+        self.report.refused(rejected.acknowledged_offset)
 
     async def _result(self) -> Result:
         recorded = self._page.entry.result

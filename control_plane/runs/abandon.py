@@ -18,7 +18,7 @@ from control_plane.runs.errors import LateOffsetPastEnd, WrongState
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import RunState
 from control_plane.storage.database import Database
-from control_plane.storage.output_files import READ_BLOCK_BYTES, OutputFiles, StoredOutput
+from control_plane.storage.outputs import READ_BLOCK_BYTES, Outputs, StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import run_service_pb2 as rpc
 
@@ -28,9 +28,7 @@ log = structlog.get_logger(__name__)
 class Abandonment:
     """Abandons runs, and reads what their runners wrote afterwards."""
 
-    def __init__(
-        self, db: Database, outputs: OutputFiles, connections: Connections, notices: Notices
-    ) -> None:
+    def __init__(self, db: Database, outputs: Outputs, connections: Connections, notices: Notices) -> None:
         self._db = db
         self._outputs = outputs
         self._connections = connections

@@ -16,7 +16,7 @@ from control_plane.runs.errors import FencedOut, OutputMismatch
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.notices import Notices
 from control_plane.storage.database import Database
-from control_plane.storage.output_files import OutputFiles, OutputGap, StoredOutput
+from control_plane.storage.outputs import OutputGap, Outputs, StoredOutput, Writer, WriterFenced
 from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 
@@ -33,7 +33,7 @@ class Desks:
     def __init__(
         self,
         db: Database,
-        outputs: OutputFiles,
+        outputs: Outputs,
         connections: Connections,
         feeds: Feeds,
         notices: Notices,
@@ -71,7 +71,8 @@ class Desk:
 
     async def serve(self) -> None:
         """Answers until the result is recorded, or cancelled."""
-        output = await self._desks.outputs.open(self._ref.run_id)
+        writer = Writer(self._ref.assignment_id, self._ref.fencing_token)
+        output = await self._desks.outputs.open(self._ref.run_id, writer)
         output.on_durable = self._acknowledge
         is_over = False
         while not is_over:
@@ -81,7 +82,7 @@ class Desk:
             except FencedOut as error:
                 self._reject(error, release=True)
                 return
-            except (OutputMismatch, errors.DiskFull) as error:
+            except (OutputMismatch, errors.DiskFull, errors.Unavailable) as error:
                 self._reject(error, release=False)
 
     async def _take_in_time_or_late(self, message: rpc.ConnectRequest) -> bool:
@@ -130,12 +131,17 @@ class Desk:
         return False
 
     async def _append(self, report: rpc.OutputReport) -> None:
-        await self._desks.outputs.make_room(self._ref.run_id, len(report.data))
         try:
-            if self._desks.outputs.append(self._ref.run_id, self._start + report.offset, report.data):
+            await self._desks.outputs.make_room(self._ref.run_id, len(report.data))
+            if await self._desks.outputs.append(self._ref.run_id, self._start + report.offset, report.data):
                 self._desks.feeds.output_grew(self._ref.run_id)
         except OutputGap as error:
             raise OutputMismatch(f"output of {self._ref.run_id}: {error}") from error
+        except WriterFenced as error:
+            raise self._fenced_out() from error
+
+    def _fenced_out(self) -> FencedOut:
+        return FencedOut(self._ref.run_id, self._ref.assignment_id)
 
     async def _write(self, step: Callable[[], Awaitable[None]]) -> None:
         """Repeats a step until the database answers: a report of a runner is never dropped."""
@@ -178,7 +184,10 @@ class Desk:
 
     async def _result(self, report: rpc.RunResult) -> bool:
         outputs = self._desks.outputs
-        await outputs.flush(self._ref.run_id)
+        try:
+            await outputs.flush(self._ref.run_id)
+        except WriterFenced as error:
+            raise self._fenced_out() from error
         output = await outputs.open(self._ref.run_id)
         stored = StoredOutput(output.durable_bytes, output.durable_sha256)
         size_bytes = stored.size_bytes - self._start

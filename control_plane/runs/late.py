@@ -12,7 +12,7 @@ from control_plane.clock import to_timestamp
 from control_plane.identity.principal import SYSTEM
 from control_plane.runs import assignments
 from control_plane.runs.errors import FencedOut
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from control_plane.storage.tables import late_evidence, runs
 from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc

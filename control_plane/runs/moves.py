@@ -11,7 +11,7 @@ from control_plane.audit import events
 from control_plane.identity.principal import SYSTEM, Principal
 from control_plane.runs import assignments, store
 from control_plane.runs.states import RunState
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_pb2
 
 NO_OUTPUT: Final = StoredOutput()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from control_plane.storage.output_files import READ_BLOCK_BYTES, OutputFiles, StoredOutput
+from control_plane.storage.outputs import READ_BLOCK_BYTES, Outputs, StoredOutput
 
 
-async def sha256_from(outputs: OutputFiles, run_id: str, start: int, stored: StoredOutput) -> str:
+async def sha256_from(outputs: Outputs, run_id: str, start: int, stored: StoredOutput) -> str:
     """SHA-256 of what is stored from byte `start` on, lower-case hex."""
     if not start:
         return stored.sha256

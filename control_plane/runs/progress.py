@@ -10,7 +10,7 @@ from control_plane import clock
 from control_plane.runs import assignments, moves, planned
 from control_plane.runs.planned import TRACKED
 from control_plane.runs.states import RunState
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from control_plane.stacks import snapshot
 from control_plane.stacks.access import Guard
 from control_plane.stacks.snapshot import StackSnapshot
 from control_plane.storage.database import Database
-from control_plane.storage.output_files import OutputFiles
+from control_plane.storage.outputs import Outputs
 from control_plane.storage.tables import runs
 from interlock.v1 import caller_pb2, run_pb2
 from interlock.v1 import run_service_pb2 as rpc
@@ -41,7 +40,7 @@ class Queries:
         db: Database,
         guard: Guard,
         connections: Connections,
-        outputs: OutputFiles,
+        outputs: Outputs,
         pages: PageTokens,
         replicas: Registry,
     ) -> None:
@@ -164,10 +163,10 @@ class Queries:
         )
 
     async def _size(self, row: sa.Row[Any]) -> int | None:
-        """As `_durable`; of a run whose runner is connected to another replica, or to nobody, what its file has."""
+        """As `_durable`; of a run whose runner is connected to another replica, or to nobody, what is stored."""
         may_be_elsewhere = not self._replicas.is_alone or row.unreachable_since is not None
         if RunState(row.state).is_active and may_be_elsewhere and self._outputs.opened(row.id) is None:
-            return await asyncio.to_thread(self._outputs.size_on_disk, row.id)
+            return await self._outputs.size_stored(row.id)
         return self._durable(row)
 
     def _durable(self, row: sa.Row[Any]) -> int | None:

@@ -18,7 +18,7 @@ from control_plane.runs import assignments, moves, store
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import RunState
 from control_plane.storage.database import Database
-from control_plane.storage.output_files import OutputFiles, StoredOutput
+from control_plane.storage.outputs import Outputs, StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 
@@ -34,7 +34,7 @@ class Reach:
     def __init__(
         self,
         db: Database,
-        outputs: OutputFiles,
+        outputs: Outputs,
         connections: Connections,
         notices: Notices,
         replicas: Registry,

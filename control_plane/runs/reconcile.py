@@ -12,7 +12,7 @@ from control_plane.keys import Sealer
 from control_plane.runs import assignments, late, moves, progress, reach, store
 from control_plane.runs.errors import FencedOut
 from control_plane.runs.states import RunState
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 

@@ -35,7 +35,7 @@ from control_plane.stacks import snapshot
 from control_plane.stacks.snapshot import StackSnapshot
 from control_plane.storage import requests
 from control_plane.storage.database import Database
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import run_service_pb2 as rpc
 

@@ -19,7 +19,7 @@ from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import RunState
 from control_plane.storage.database import Database
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 

@@ -15,7 +15,7 @@ from control_plane.runs import moves, store
 from control_plane.runs.errors import WrongState
 from control_plane.runs.states import WAITING, RunState
 from control_plane.storage import requests
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_service_pb2 as rpc_calls
 from interlock.v1 import runner_service_pb2 as rpc
 

@@ -11,7 +11,7 @@ from control_plane.runs.errors import OffsetPastEnd, OutputMissing
 from control_plane.runs.feeds import Feed, Feeds
 from control_plane.runs.queries import Queries
 from control_plane.runs.states import RunState
-from control_plane.storage.output_files import PENDING_BYTES, READ_BLOCK_BYTES, OutputFiles
+from control_plane.storage.outputs import PENDING_BYTES, READ_BLOCK_BYTES, Outputs
 from interlock.v1 import run_pb2
 from interlock.v1 import run_service_pb2 as rpc
 
@@ -26,7 +26,7 @@ class Watches:
     """Serves watchers until `close`, which tells each to go on elsewhere."""
 
     def __init__(
-        self, feeds: Feeds, outputs: OutputFiles, queries: Queries, *, recheck_s: float = RECHECK_S
+        self, feeds: Feeds, outputs: Outputs, queries: Queries, *, recheck_s: float = RECHECK_S
     ) -> None:
         self._recheck_s = recheck_s
         self._feeds = feeds
@@ -63,7 +63,7 @@ class Watches:
                 change = feed.change()
                 version, run = await feed.run()
                 if is_first:
-                    self._check_offset(run, offset)
+                    await self._check_offset(run, offset)
                 async for message in watcher.catch_up(run, version, is_first=is_first):
                     yield message
                     if self._is_closing:
@@ -85,11 +85,11 @@ class Watches:
             except TimeoutError:
                 await recheck()
 
-    def _check_offset(self, run: run_pb2.Run, offset: int) -> None:
+    async def _check_offset(self, run: run_pb2.Run, offset: int) -> None:
         output = self._outputs.opened(run.id)
         size = output.size_bytes if output else run.output_size_bytes
         if not output and not is_final(run):
-            size = self._outputs.size_on_disk(run.id)
+            size = await self._outputs.size_stored(run.id)
         # A watcher of an active run may have seen bytes that a killed server had not yet stored: they come again.
         allowance = 0 if is_final(run) else PENDING_BYTES
         if offset > size + allowance:
@@ -100,7 +100,7 @@ class _Watcher:
     """Where one watcher stands."""
 
     def __init__(
-        self, feed: Feed, outputs: OutputFiles, run_id: str, position: int, *, wants_output: bool
+        self, feed: Feed, outputs: Outputs, run_id: str, position: int, *, wants_output: bool
     ) -> None:
         self._feed = feed
         self._outputs = outputs

@@ -38,7 +38,7 @@ async def test_an_output_that_is_old_enough_is_compressed_and_reads_the_same_fro
     for offset in (0, 1, seekable.FRAME_BYTES - 1, seekable.FRAME_BYTES, len(LINES) - 1):
         assert await read(past, old, offset) == LINES[offset:]
     assert await past.outputs.read(old, len(LINES), 10) == b""
-    assert past.outputs.size_on_disk(old) == len(LINES)
+    assert await past.outputs.size_stored(old) == len(LINES)
 
 
 async def test_it_is_recorded_once_with_both_lengths(past: Past) -> None:

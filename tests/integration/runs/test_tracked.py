@@ -20,7 +20,7 @@ from control_plane.runs.scheduler import Scheduler
 from control_plane.runs.states import RunState
 from control_plane.storage import tables
 from control_plane.storage.archives import ArchiveStore
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_pb2
 from interlock.v1 import run_service_pb2 as calls
 from interlock.v1 import runner_service_pb2 as rpc

@@ -17,7 +17,7 @@ from control_plane.runs.scheduler import Scheduler
 from control_plane.runs.states import RunState
 from control_plane.stacks.pinning import PinnedSource
 from control_plane.storage.database import Database
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_pb2, run_service_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 from tests import crashing

@@ -50,7 +50,7 @@ class Stage:
 
     async def append(self, data: bytes) -> None:
         output = await self.outputs.open(RUN)
-        self.outputs.append(RUN, output.size_bytes, data)
+        await self.outputs.append(RUN, output.size_bytes, data)
         self.feeds.output_grew(RUN)
 
     def end(self, size: int) -> None:
