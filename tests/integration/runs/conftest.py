@@ -38,7 +38,7 @@ class World:
     sealer: Sealer
 
     async def add_stack(self, stack_id: str = STACK, pool_id: str = "public") -> None:
-        await self.db.write(lambda tx: _insert_stack(tx, stack_id, pool_id))
+        await self.db.write(lambda tx: insert_stack(tx, stack_id, pool_id))
 
     async def queue(self, stack_id: str = STACK, by: Principal = ADA, **columns: object) -> str:
         run_id = ids.new_id("run")
@@ -115,7 +115,7 @@ def connect_runner(
     return runner
 
 
-def _insert_stack(tx: sa.Connection, stack_id: str, pool_id: str) -> None:
+def insert_stack(tx: sa.Connection, stack_id: str, pool_id: str, **columns: object) -> None:
     now = clock.now_us()
     tx.execute(
         sa.insert(tables.stacks),
@@ -135,6 +135,7 @@ def _insert_stack(tx: sa.Connection, stack_id: str, pool_id: str) -> None:
             "version": 1,
             "created_at": now,
             "updated_at": now,
+            **columns,
         },
     )
     tx.execute(sa.insert(tables.slots), {"stack_id": stack_id})

@@ -14,6 +14,7 @@ from control_plane.runs.feeds import Feeds
 from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.notices import Notices
 from control_plane.runs.scheduler import Scheduler
+from control_plane.runs.start import RunStarts
 from control_plane.runs.states import RunState
 from control_plane.stacks.pinning import PinnedSource
 from control_plane.storage.database import Database
@@ -26,7 +27,7 @@ from tests.integration.runs.conftest import ADA, RUNNER, STACK, connect_runner
 
 async def go(db: Database, request_id: str) -> str:
     """To its end; the run's id. The same request goes on where an earlier process was killed."""
-    run_id = (await _creation(db).create(ADA, _request(request_id))).id
+    run_id = (await creation(db).create(ADA, request(request_id))).id
     await _dispatch(db)
     run = await db.read(lambda tx: store.find(tx, run_id))
     assert run is not None
@@ -59,6 +60,9 @@ class _Allowing:
         )
         return Judgement(record, policies_version)
 
+    async def require_write(self, principal: Any, stack: Any) -> None:
+        """Everybody may."""
+
 
 class _NoSource:
     async def pin(self, stack: Any) -> PinnedSource:
@@ -73,13 +77,26 @@ class _Stored:
         return await self._db.read(lambda tx: messages.stored(tx, run_id))
 
 
-def _request(request_id: str) -> run_service_pb2.CreateTaskRequest:
-    return run_service_pb2.CreateTaskRequest(stack_id=STACK, command="true", request_id=request_id)
+def request(request_id: str, stack_id: str = STACK) -> run_service_pb2.CreateTaskRequest:
+    return run_service_pb2.CreateTaskRequest(stack_id=stack_id, command="true", request_id=request_id)
 
 
-def _creation(db: Database) -> TaskCreation:
+def creation(db: Database) -> TaskCreation:
+    """Of tasks, whatever policies say."""
     parts: Any = _Allowing(), _NoSource(), _Stored(db), Notices(Feeds()), None
     return TaskCreation(db, *parts)
+
+
+def start_request(request_id: str, stack_id: str, *, auto_confirm: bool) -> run_service_pb2.StartRunRequest:
+    return run_service_pb2.StartRunRequest(
+        stack_id=stack_id, auto_confirm=auto_confirm, request_id=request_id
+    )
+
+
+def starts(db: Database) -> RunStarts:
+    """Of tracked runs, whatever policies say."""
+    parts: Any = _Allowing(), _NoSource(), _Stored(db), Notices(Feeds())
+    return RunStarts(db, *parts)
 
 
 async def _dispatch(db: Database) -> None:
