@@ -26,7 +26,8 @@ OPTIONS: Final = [
 ]
 _SERVICES: Final = (
     "AuditService",
-    "DecisionService", "IdentityService", "PolicyService", "PoolService", "RunService", "RunnerService", "StackService"
+    "DecisionService", "IdentityService", "PolicyService", "PoolService", "RunService", "RunnerService",
+    "SlotService", "StackService",
 )  # fmt: skip
 
 

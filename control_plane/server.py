@@ -64,8 +64,10 @@ from control_plane.runs.create import TaskCreation
 from control_plane.runs.desk import Desks
 from control_plane.runs.explain import Explanations
 from control_plane.runs.feeds import Feeds
+from control_plane.runs.hold_leases import HoldLeases
 from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.kept import KeptPlans
+from control_plane.runs.lending import Lending
 from control_plane.runs.notices import Notices
 from control_plane.runs.queries import Queries
 from control_plane.runs.reach import Reach
@@ -73,6 +75,7 @@ from control_plane.runs.review import Approvals
 from control_plane.runs.runner_servicer import RunnerServicer
 from control_plane.runs.scheduler import Scheduler
 from control_plane.runs.servicer import RunServicer
+from control_plane.runs.slot_servicer import SlotServicer
 from control_plane.runs.start import RunStarts
 from control_plane.runs.watch import Watches
 from control_plane.stacks.access import Access
@@ -97,6 +100,7 @@ from interlock.v1 import (
     pool_service_pb2_grpc,
     run_service_pb2_grpc,
     runner_service_pb2_grpc,
+    slot_service_pb2_grpc,
     stack_service_pb2_grpc,
 )
 from policies.workbench.toolchain import OpaNotFoundError
@@ -121,6 +125,7 @@ class _Servicers:
     pools: PoolServicer
     runs: RunServicer
     runners: RunnerServicer
+    slots: SlotServicer
     stacks: StackServicer
 
 
@@ -140,6 +145,7 @@ class ControlPlane:
     approvals: Approvals
     sealer: LogSealer
     reach: Reach
+    hold_leases: HoldLeases
     runners: Runners
     watches: Watches
     interceptor: CallInterceptor
@@ -182,6 +188,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     notices.wake_scheduler = scheduler.wake
     connections.on_change = notices.capacity_changed
     reach = Reach(db, outputs, connections, notices, replicas, lease_s=settings.runner_lease_s)
+    hold_leases = HoldLeases(db, feeds, notices)
     desks = Desks(db, outputs, connections, feeds, notices, replicas)
     runners = Runners(db, connections, replicas)
     authenticator, failures = Authenticator(db, tokens := Tokens(master)), FailureLimit()
@@ -231,6 +238,9 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         runners=RunnerServicer(
             db, Admission(db, failures=failures), connections, desks, reach, sealer, archives, kept
         ),
+        slots=SlotServicer(
+            Lending(db, guard, queries, watches, hold_leases, notices), queries, authenticator
+        ),
         stacks=StackServicer(
             Stacks(db, access, sealer, git_rules=git_rules, on_change=stack_changed),
             Locks(db, access, on_change=stack_changed),
@@ -266,6 +276,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         approvals,
         LogSealer(db),
         reach,
+        hold_leases,
         runners,
         watches,
         CallInterceptor(authenticator),
@@ -335,6 +346,7 @@ async def _started(plane: ControlPlane, settings: Config, stop: asyncio.Future[N
         _background(plane.scheduler.serve(), "scheduler", stop),
         _background(plane.approvals.serve(), "approvals", stop),
         _background(plane.reach.serve(), "reach", stop),
+        _background(plane.hold_leases.serve(), "hold-leases", stop),
         _background(plane.kept.serve(), "kept-plans", stop),
         _background(plane.sealer.run(), "audit-sealer", stop),
         _background(plane.runners.run(), "runners", stop),
@@ -445,6 +457,7 @@ def _add_servicers(server: grpc.aio.Server, servicers: _Servicers) -> None:
     pool_service_pb2_grpc.add_PoolServiceServicer_to_server(servicers.pools, server)
     run_service_pb2_grpc.add_RunServiceServicer_to_server(servicers.runs, server)
     runner_service_pb2_grpc.add_RunnerServiceServicer_to_server(servicers.runners, server)
+    slot_service_pb2_grpc.add_SlotServiceServicer_to_server(servicers.slots, server)
     stack_service_pb2_grpc.add_StackServiceServicer_to_server(servicers.stacks, server)
 
 

@@ -16,6 +16,7 @@ from interlock.pools import Pools
 from interlock.profiles import Profile
 from interlock.retry import Retry
 from interlock.runs import Runs
+from interlock.slots import Slots
 from interlock.stacks import Stacks
 from interlock.tokens import ExchangedTokens, FixedToken, Tokens
 from interlock.transport import Transport
@@ -42,6 +43,7 @@ class Client:
         )
         transport = Transport(tokens, retry, self._channel)
         self.runs = Runs(transport, self._channel)
+        self.slots = Slots(transport, self._channel)
         self.stacks = Stacks(transport, self._channel)
         self.policies = Policies(transport, self._channel)
         self.decisions = Decisions(transport, self._channel)

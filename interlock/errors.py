@@ -181,6 +181,10 @@ class WrongState(FailedPrecondition, reasons=["WRONG_STATE"]):
     """The run or stack is in a state in which this cannot be done."""
 
 
+class FencedOut(FailedPrecondition, reasons=["FENCED_OUT"]):
+    """The fencing token is not the current one: somebody else may have the slot."""
+
+
 class SourceUnavailable(FailedPrecondition, reasons=["SOURCE_UNAVAILABLE"]):
     """The stack's source cannot be had: git refuses, or nothing was uploaded yet."""
 
@@ -252,6 +256,10 @@ class Internal(InterlockError, code=grpc.StatusCode.INTERNAL):
 
 class OutputMissing(InterlockError, reasons=["OUTPUT_MISSING"]):
     """Stored output was cut off or removed on the server. An admin can bring it back from a backup."""
+
+
+class HoldLost(InterlockError):
+    """A slot that was held, or waited for, is not to be had any more. What is done under it may meet another's."""
 
 
 class OutputMismatch(InterlockError):

@@ -8,10 +8,11 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
-from interlock import audit, client, decisions, identity, policies, pools, runs, stacks
+from interlock import audit, client, decisions, identity, policies, pools, runs, slots, stacks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,6 +92,36 @@ class Iterating(Generic[P, R]):
         return call
 
 
+class Entered(Generic[R]):
+    """An asynchronous context manager, entered and left on the loop."""
+
+    def __init__(self, inner: AbstractAsyncContextManager[R]) -> None:
+        self._inner = inner
+
+    def __enter__(self) -> R:
+        return the_loop().run(self._inner.__aenter__())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        the_loop().run(self._inner.__aexit__(kind, error, trace))
+
+
+class Entering(Generic[P, R]):
+    """A method whose result is entered: `with` in place of `async with`. It calls back on the loop's thread."""
+
+    def __init__(self, method: Callable[Concatenate[Any, P], AbstractAsyncContextManager[R]]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, face: Face, owner: type[Face]) -> Callable[P, Entered[R]]:
+        @functools.wraps(self._method)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Entered[R]:
+            return Entered(self._method(face.inner, *args, **kwargs))
+
+        return call
+
+
 class Runs(Face):
     create_task = Blocking(runs.Runs.create_task)
     explain_task = Blocking(runs.Runs.explain_task)
@@ -107,6 +138,13 @@ class Runs(Face):
     discard = Blocking(runs.Runs.discard)
     approve = Blocking(runs.Runs.approve)
     reject = Blocking(runs.Runs.reject)
+
+
+class Slots(Face):
+    hold = Entering(slots.Slots.hold)
+    acquire = Iterating(slots.Slots.acquire)
+    renew = Blocking(slots.Slots.renew)
+    release = Blocking(slots.Slots.release)
 
 
 class Stacks(Face):
@@ -176,6 +214,7 @@ class Client:
         self._inner = inner
         self.address = inner.address
         self.runs = Runs(inner.runs)
+        self.slots = Slots(inner.slots)
         self.stacks = Stacks(inner.stacks)
         self.policies = Policies(inner.policies)
         self.decisions = Decisions(inner.decisions)

@@ -13,6 +13,7 @@ from control_plane import ids
 from control_plane.replicas import store
 from control_plane.replicas.store import Claim, RemoteRunner
 from control_plane.storage.database import Database
+from control_plane.storage.shared_clock import now_us
 
 # Of a runner's lease, which is 30 s by default: a sign of life every 5 s, and who gives none for 15 s is dead. With one
 # round more until somebody looks, the runners of a replica that died are known to be gone after 20 s.
@@ -70,7 +71,7 @@ class Registry:
         def unit(tx: sa.Connection) -> list[str]:
             others = store.others(tx, self.id)
             orphans = store.bury(tx, [other.id for other in others if self.is_alone or other.id == last_id])
-            alive_since = store.now_us(tx) - self._dead_after_us
+            alive_since = now_us(tx) - self._dead_after_us
             for other in others:
                 is_there = not self.is_alone and other.id != last_id and other.heartbeat_at > alive_since
                 if is_there and other.storage_id != storage_id:

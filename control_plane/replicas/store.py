@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from control_plane import clock
 from control_plane.runs import states
+from control_plane.storage.shared_clock import NOW_US, now_us
 from control_plane.storage.tables import pool_tokens, replicas, runner_connections, runs
 from interlock.v1.runner_service_pb2 import RunnerStatus
 
@@ -20,12 +21,10 @@ _ACTIVE: Final = [state.value for state in sorted(states.ACTIVE)]
 _BEFORE_THE_GATE: Final = [state.value for state in sorted(states.ACTIVE) if state.may_stop]
 
 _INSERT_REPLICA = sa.insert(replicas)
-# The clock that all replicas share.
-_NOW_US = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
 _BEAT = (
     sa.update(replicas)
     .where(replicas.c.id == sa.bindparam("replica"))
-    .values(heartbeat_at=_NOW_US)
+    .values(heartbeat_at=NOW_US)
     .returning(replicas.c.heartbeat_at)
 )
 _BURY = sa.delete(replicas).where(replicas.c.id == sa.bindparam("replica"))
@@ -161,13 +160,6 @@ class RemoteRunner:
     def free_capacity(self) -> int:
         takes_work = not (self.status.draining or self.status.engine_away)
         return max(0, self.capacity - self.active) if takes_work else 0
-
-
-def now_us(connection: sa.Connection) -> int:
-    """By the clock that all replicas share."""
-    if connection.dialect.name != "postgresql":
-        return clock.now_us()
-    return int(connection.execute(sa.select(_NOW_US)).scalar_one())
 
 
 def insert_replica(connection: sa.Connection, replica_id: str, address: str, storage_id: str) -> None:

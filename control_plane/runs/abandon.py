@@ -15,6 +15,7 @@ from control_plane.identity.principal import Principal
 from control_plane.pools.connections import Connections
 from control_plane.runs import late, moves, stop, store
 from control_plane.runs.errors import LateOffsetPastEnd, WrongState
+from control_plane.runs.holds import HOLD
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import RunState
 from control_plane.storage.database import Database
@@ -120,6 +121,10 @@ def _require_abandonable(run: sa.Row[Any], *, force: bool) -> None:
     state = RunState(run.state)
     if state.is_final:
         raise WrongState(run.id, f"{run.id} is over: it is {state}")
+    if run.type == HOLD:
+        raise WrongState(
+            run.id, f"{run.id} is a hold, which no runner performs: an admin lets go of it with ReleaseSlot"
+        )
     if not state.has_passed_gate:
         raise WrongState(
             run.id,

@@ -103,6 +103,23 @@ class FencedOut(DomainError):
         )
 
 
+class StaleToken(DomainError):
+    """A fencing token that is not the hold's."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = ErrorReason.ERROR_REASON_FENCED_OUT
+
+    def __init__(self, run_id: str, token: int) -> None:
+        message = (
+            f"fencing token {token} is not that of {run_id}; nothing was changed: stop what is done under that token, or "
+            "give the token that came with the hold"
+        )
+        failure = error_details_pb2.PreconditionFailure.Violation(
+            type="FENCING_TOKEN", subject=run_id, description=message
+        )
+        super().__init__(message, details=[error_details_pb2.PreconditionFailure(violations=[failure])])
+
+
 class OutputMismatch(DomainError):
     """Output does not continue what is stored."""
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from control_plane.clock import to_timestamp
 from control_plane.runs import store
 from control_plane.runs.states import RunState
+from control_plane.stacks.slot_holder import to_hold
 from interlock.v1 import caller_pb2, run_pb2
 
 
@@ -74,6 +75,10 @@ def to_run(
         run.plan.MergeFromString(row.plan)
     if row.confirmation is not None:
         run.confirmation.MergeFromString(row.confirmation)
+    if row.type == "HOLD":
+        lease_until = row.lease_until if RunState(row.state).is_active else None
+        terms = to_hold(row.purpose, row.lease_us, lease_until, release_on_expiry=row.release_on_expiry)
+        run.hold.CopyFrom(terms)
     if row.commit_hash:
         run.commit.CopyFrom(run_pb2.Commit(hash=row.commit_hash, ref=row.commit_ref))
     return run

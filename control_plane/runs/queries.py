@@ -17,6 +17,7 @@ from control_plane.pools.connections import Connections
 from control_plane.replicas.registry import Registry
 from control_plane.runs import late, messages, plans, review_store, store, waiting
 from control_plane.runs.errors import WrongState
+from control_plane.runs.holds import HOLD
 from control_plane.runs.review_input import to_reviews
 from control_plane.runs.states import WAITING, RunState
 from control_plane.stacks import snapshot
@@ -122,6 +123,8 @@ class Queries:
         why = None
         if reviewed.holds(RunState(row.state)):
             why = waiting.for_approval(reviewed.reason)
+        elif obstacles is not None and row.type == HOLD:
+            why = waiting.explain_place(row.id, row.creator_id, obstacles)
         elif obstacles is not None:
             why = waiting.explain_run(
                 row.id, row.creator_id, RunState(row.state), self._with_runners(obstacles)

@@ -20,6 +20,8 @@ class RunState(StrEnum):
     UNCONFIRMED = "UNCONFIRMED"
     CONFIRMED = "CONFIRMED"
     APPLYING = "APPLYING"
+    HELD = "HELD"
+    EXPIRED = "EXPIRED"
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     STOPPED = "STOPPED"
@@ -36,7 +38,7 @@ class RunState(StrEnum):
 
     @property
     def has_passed_gate(self) -> bool:
-        """Its command performs or its plan is applied: nothing but its own end ends it."""
+        """Its command performs, its plan is applied, or somebody outside is at work: nothing but its own end ends it."""
         return self in BEHIND_GATE
 
     @property
@@ -48,10 +50,14 @@ class RunState(StrEnum):
         return run_pb2.RunState.Value(f"RUN_STATE_{self.value}")
 
 
-BEHIND_GATE: Final = frozenset({RunState.PERFORMING, RunState.APPLYING})
+# A hold whose slot was received by whoever asked for it; EXPIRED: they have not been heard of for a whole lease.
+LENT: Final = frozenset({RunState.HELD, RunState.EXPIRED})
+BEHIND_GATE: Final = LENT | {RunState.PERFORMING, RunState.APPLYING}
 # A tracked run keeps its slot from its plan to its apply; UNCONFIRMED has no runner, CONFIRMED not always.
 TRACKED: Final = frozenset({RunState.PLANNING, RunState.UNCONFIRMED, RunState.CONFIRMED, RunState.APPLYING})
-ACTIVE: Final = TRACKED | {RunState.READY, RunState.PREPARING, RunState.INITIALIZING, RunState.PERFORMING}
+ACTIVE: Final = (
+    LENT | TRACKED | {RunState.READY, RunState.PREPARING, RunState.INITIALIZING, RunState.PERFORMING}
+)
 WAITING: Final = frozenset({RunState.PENDING_REVIEW, RunState.QUEUED})
 
 _LOST_OR_STOPPED: Final = frozenset({RunState.FAILED, RunState.STOPPED})
@@ -61,8 +67,9 @@ _LOST_OR_STOPPED: Final = frozenset({RunState.FAILED, RunState.STOPPED})
 FOLLOWERS: Final[Mapping[RunState, frozenset[RunState]]] = {
     RunState.PENDING_REVIEW: frozenset({RunState.QUEUED, RunState.FAILED, RunState.DISCARDED}),
     RunState.QUEUED: frozenset({RunState.READY, RunState.DISCARDED}),
-    # Back to the queue only while no runner has accepted it.
-    RunState.READY: frozenset({RunState.PREPARING, RunState.QUEUED, RunState.DISCARDED}) | _LOST_OR_STOPPED,
+    # Back to the queue only while no runner has accepted it. HELD: a hold, once it is confirmed.
+    RunState.READY: frozenset({RunState.PREPARING, RunState.HELD, RunState.QUEUED, RunState.DISCARDED})
+    | _LOST_OR_STOPPED,
     RunState.PREPARING: frozenset({RunState.INITIALIZING}) | _LOST_OR_STOPPED,
     RunState.INITIALIZING: frozenset({RunState.PERFORMING, RunState.PLANNING}) | _LOST_OR_STOPPED,
     RunState.PERFORMING: frozenset({RunState.FINISHED, RunState.FAILED}),
@@ -73,6 +80,9 @@ FOLLOWERS: Final[Mapping[RunState, frozenset[RunState]]] = {
     RunState.UNCONFIRMED: frozenset({RunState.CONFIRMED, RunState.DISCARDED, RunState.FAILED}),
     RunState.CONFIRMED: frozenset({RunState.APPLYING}) | _LOST_OR_STOPPED,
     RunState.APPLYING: frozenset({RunState.FINISHED, RunState.FAILED}),
+    RunState.HELD: frozenset({RunState.EXPIRED, RunState.FINISHED, RunState.FAILED}),
+    # HELD: its owner is back, and nobody had the slot meanwhile.
+    RunState.EXPIRED: frozenset({RunState.HELD, RunState.FINISHED, RunState.FAILED}),
     RunState.FINISHED: frozenset(),
     RunState.FAILED: frozenset(),
     RunState.STOPPED: frozenset(),

@@ -13,6 +13,7 @@ from control_plane.identity.principal import Principal
 from control_plane.pools.connections import Connections
 from control_plane.runs import moves, store
 from control_plane.runs.errors import WrongState
+from control_plane.runs.holds import HOLD
 from control_plane.runs.states import WAITING, RunState
 from control_plane.storage import requests
 from control_plane.storage.outputs import StoredOutput
@@ -43,6 +44,12 @@ def stop(connection: sa.Connection, run: sa.Row[Any], by: Principal) -> Stop:
         return _end(connection, run, by, RunState.DISCARDED, f"discarded by {by.login}")
     if state is RunState.CONFIRMED and not run.assignment_id:
         return _end(connection, run, by, RunState.STOPPED, f"stopped by {by.login}; nothing was applied")
+    if run.type == HOLD and state.is_active:
+        raise WrongState(
+            run.id,
+            f"{run.id} is {run.creator_login}'s hold on the slot, and nothing that Interlock could stop: they let go of "
+            "it, or an admin does with a reason (ReleaseSlot)",
+        )
     if state.has_passed_gate:
         raise WrongState(
             run.id,

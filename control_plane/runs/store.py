@@ -69,6 +69,19 @@ _MAY_START = sa.and_(
     runs.c.state == sa.literal_column("'QUEUED'"),
     sa.or_(stacks.c.lock_owner_id.is_(None), stacks.c.lock_owner_id == runs.c.creator_id),
 )
+# A hold that is next in its stack takes the slot by itself, once whoever waits for it is there (`holds.offer`).
+_held = runs.alias("held")
+_A_HOLD_IS_NEXT = sa.exists(
+    sa.select(_held.c.id)
+    .where(
+        _held.c.stack_id == slots.c.stack_id,
+        _held.c.type == sa.literal_column("'HOLD'"),
+        _held.c.state == sa.literal_column("'QUEUED'"),
+        _held.c.id
+        == sa.select(sa.func.min(runs.c.id)).where(_MAY_START).correlate(slots, stacks).scalar_subquery(),
+    )
+    .correlate(slots, stacks)
+)
 # Stacks whose slot is free and which have something to start in these pools, the longest waiting first.
 _STARTABLE = (
     sa.select(
@@ -82,6 +95,7 @@ _STARTABLE = (
         slots.c.pending > sa.literal_column("0"),
         stacks.c.pool_id.in_(sa.bindparam("pool_ids", expanding=True)),
         sa.exists(sa.select(runs.c.id).where(_MAY_START)),
+        ~_A_HOLD_IS_NEXT,
     )
     .order_by(slots.c.ready_at, slots.c.stack_id)
     .limit(sa.bindparam("at_most"))
@@ -130,13 +144,16 @@ _QUEUED_OF_STACK = (
     .where(runs.c.stack_id == sa.bindparam("stack_id"), runs.c.state == sa.literal_column("'QUEUED'"))
     .order_by(runs.c.id)
 )
-_SLOT = (
+_SLOT: sa.Select[Any] = (
     sa.select(
         slots.c.holder_run_id,
         slots.c.fence,
         slots.c.pending,
         runs.c.type.label("holder_type"),
         runs.c.state.label("holder_state"),
+        runs.c.creator_login.label("holder_login"),
+        runs.c.purpose.label("holder_purpose"),
+        runs.c.lease_until.label("holder_lease_until"),
     )
     .outerjoin(runs, runs.c.id == slots.c.holder_run_id)
     .where(slots.c.stack_id == sa.bindparam("stack_id"))
@@ -284,8 +301,8 @@ def queued_of_stack(connection: sa.Connection, stack_id: str) -> list[str]:
     return list(connection.execute(_QUEUED_OF_STACK, {"stack_id": stack_id}).scalars())
 
 
-def slot(connection: sa.Connection, stack_id: str) -> sa.Row[Any, Any, Any, Any, Any]:
-    """(holder_run_id, fence, pending, holder_type, holder_state)."""
+def slot(connection: sa.Connection, stack_id: str) -> sa.Row[Any]:
+    """(holder_run_id, fence, pending), and of the holder: type, state, login, purpose, lease_until."""
     return connection.execute(_SLOT, {"stack_id": stack_id}).one()
 
 

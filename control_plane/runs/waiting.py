@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from control_plane import clock
 from control_plane.runs.states import RunState
 from interlock.v1 import caller_pb2, run_pb2
 
@@ -27,11 +28,24 @@ class Obstacles:
     holder_is: str = ""
 
 
-def holder_is(slot: sa.Row[Any, Any, Any, Any, Any]) -> str:
+def holder_is(slot: sa.Row[Any]) -> str:
     """Of a row that `store.slot` gave; empty for a task, whose id says enough."""
-    if slot.holder_type != "TRACKED":
-        return ""
-    return f"tracked run {slot.holder_run_id} in {slot.holder_state}"
+    match slot.holder_type:
+        case "TRACKED":
+            return f"tracked run {slot.holder_run_id} in {slot.holder_state}"
+        case "HOLD":
+            return _hold_is(slot)
+        case _:
+            return ""
+
+
+def _hold_is(slot: sa.Row[Any]) -> str:
+    purpose = f" ({slot.holder_purpose})" if slot.holder_purpose else ""
+    whose = f"{slot.holder_login}'s hold {slot.holder_run_id}{purpose}"
+    if slot.holder_state != RunState.EXPIRED:
+        return whose
+    since = clock.to_timestamp(slot.holder_lease_until).ToJsonString()
+    return f"{whose}, which expired at {since}: {slot.holder_login} or an admin has to let go of it"
 
 
 def explain_run(
@@ -59,6 +73,11 @@ def for_approval(reason: str) -> run_pb2.Waiting:
 
 def explain(run_id: str, creator_id: str, obstacles: Obstacles) -> run_pb2.Waiting | None:
     """The first obstacle in a queued run's way; None where it is about to start."""
+    return explain_place(run_id, creator_id, obstacles) or _without_runner(obstacles)
+
+
+def explain_place(run_id: str, creator_id: str, obstacles: Obstacles) -> run_pb2.Waiting | None:
+    """As `explain`, of a run that needs no runner: what holds it up on its stack."""
     earlier = [other for other in obstacles.queue if other < run_id]
     ahead = len(earlier) + (1 if obstacles.holder_run_id else 0)
     if obstacles.lock_owner is not None and obstacles.lock_owner.id != creator_id:
@@ -84,7 +103,7 @@ def explain(run_id: str, creator_id: str, obstacles: Obstacles) -> run_pb2.Waiti
             blocking_run_id=earlier[0],
             runs_ahead=ahead,
         )
-    return _without_runner(obstacles)
+    return None
 
 
 def _without_runner(obstacles: Obstacles) -> run_pb2.Waiting | None:

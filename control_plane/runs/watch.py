@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
 from control_plane.errors import ShuttingDown
@@ -46,7 +46,7 @@ class Watches:
         *,
         omit_output: bool,
         recheck: Callable[[], Awaitable[object]],
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message]:
         """Messages, or messages already serialised, as RunService.WatchRun promises them.
 
         `recheck` is awaited now and then: it raises where the watcher's token has ended or access was taken away.

@@ -30,6 +30,7 @@ def to_stack(stack: StackSnapshot) -> stack_pb2.Stack:
         update_time=to_timestamp(stack.updated_at),
         administrative=stack.administrative,
         autodeploy=stack.autodeploy,
+        slot_holder=stack.slot_holder,
     )
     if stack.lock is not None:
         message.lock.owner.CopyFrom(stack.lock.owner)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from control_plane import errors
 from control_plane.ids import PoolId, RunId, StackId
-from control_plane.stacks import store
+from control_plane.stacks import slot_holder, store
 from interlock.v1 import caller_pb2, stack_pb2
 
 SourceKind = Literal["git", "archive"]
@@ -68,6 +68,8 @@ class StackSnapshot:
     active_run_state: str | None
     fence: int
     queued_runs: int
+    # None while the slot is free.
+    slot_holder: stack_pb2.SlotHolder | None = None
 
     @property
     def etag(self) -> str:
@@ -145,4 +147,5 @@ def _from_row(row: sa.Row[Any]) -> StackSnapshot:
         active_run_state=row.active_run_state,
         fence=row.fence,
         queued_runs=row.pending,
+        slot_holder=slot_holder.of_stack(row),
     )

@@ -29,6 +29,12 @@ _SNAPSHOT = (
         slots.c.fence,
         slots.c.pending,
         runs.c.state.label("active_run_state"),
+        runs.c.type.label("active_run_type"),
+        runs.c.creator.label("active_run_owner"),
+        runs.c.purpose.label("hold_purpose"),
+        runs.c.lease_us.label("hold_lease_us"),
+        runs.c.lease_until.label("hold_lease_until"),
+        runs.c.release_on_expiry.label("hold_release_on_expiry"),
     )
     .join(pools, pools.c.id == stacks.c.pool_id)
     .join(slots, slots.c.stack_id == stacks.c.id)

@@ -231,13 +231,15 @@ slots = Table(
 
 _ACTIVE = (
     "state IN ('READY', 'PREPARING', 'INITIALIZING', 'PERFORMING', "
-    "'PLANNING', 'UNCONFIRMED', 'CONFIRMED', 'APPLYING')"
+    "'PLANNING', 'UNCONFIRMED', 'CONFIRMED', 'APPLYING', 'HELD', 'EXPIRED')"
 )
 _QUEUED = "state = 'QUEUED'"
 _TO_APPLY = "state = 'CONFIRMED' AND assignment_id = ''"
 TO_COMPRESS = "output_kept_as = '' AND finished_at IS NOT NULL AND output_size_bytes > 4096"
 _IN_REVIEW = "state = 'PENDING_REVIEW'"
 _PLANNED = "state = 'UNCONFIRMED'"
+_QUEUED_HOLD = "type = 'HOLD' AND state = 'QUEUED'"
+_LEASED = "lease_until IS NOT NULL AND state IN ('QUEUED', 'READY', 'HELD')"
 
 runs = Table(
     "runs",
@@ -276,6 +278,11 @@ runs = Table(
     Column("auto_confirm", Boolean, nullable=False, server_default=text("false")),
     Column("plan", LargeBinary),  # serialised interlock.v1.PlanSummary
     Column("confirmation", LargeBinary),  # serialised interlock.v1.Confirmation
+    # Holds only: what for, how long after each renewal, and until when; the latter by the database's clock.
+    Column("purpose", Text, nullable=False, server_default=""),
+    Column("lease_us", BigInteger),
+    Column("lease_until", BigInteger),
+    Column("release_on_expiry", Boolean, nullable=False, server_default=text("false")),
     # Invariant 1, enforced by the database: at most one active run per stack.
     Index(
         "runs_one_active", "stack_id", unique=True, sqlite_where=text(_ACTIVE), postgresql_where=text(_ACTIVE)
@@ -285,6 +292,15 @@ runs = Table(
     Index("runs_to_apply", "pool_id", "id", sqlite_where=text(_TO_APPLY), postgresql_where=text(_TO_APPLY)),
     Index("runs_pending_review", "id", sqlite_where=text(_IN_REVIEW), postgresql_where=text(_IN_REVIEW)),
     Index("runs_unconfirmed", "id", sqlite_where=text(_PLANNED), postgresql_where=text(_PLANNED)),
+    Index(
+        "runs_queued_holds",
+        "stack_id",
+        "id",
+        sqlite_where=text(_QUEUED_HOLD),
+        postgresql_where=text(_QUEUED_HOLD),
+    ),
+    # Leases that run down, those first that end first.
+    Index("runs_leased", "lease_until", sqlite_where=text(_LEASED), postgresql_where=text(_LEASED)),
     Index("runs_of_stack", "stack_id", "id"),
     # Whose output may be compressed one day: less than a block of the disk stays as it is.
     Index(

@@ -41,6 +41,8 @@ class StateName(StrEnum):
     UNCONFIRMED = "unconfirmed"
     CONFIRMED = "confirmed"
     APPLYING = "applying"
+    HELD = "held"
+    EXPIRED = "expired"
 
 
 class HookPhase(StrEnum):

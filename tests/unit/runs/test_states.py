@@ -22,6 +22,8 @@ ALLOWED = {
     ("UNCONFIRMED", "CONFIRMED"), ("UNCONFIRMED", "DISCARDED"), ("UNCONFIRMED", "FAILED"),
     ("CONFIRMED", "APPLYING"), ("CONFIRMED", "FAILED"), ("CONFIRMED", "STOPPED"),
     ("APPLYING", "FINISHED"), ("APPLYING", "FAILED"),
+    ("READY", "HELD"), ("HELD", "EXPIRED"), ("HELD", "FINISHED"), ("HELD", "FAILED"),
+    ("EXPIRED", "HELD"), ("EXPIRED", "FINISHED"), ("EXPIRED", "FAILED"),
 }  # fmt: skip
 
 
@@ -48,8 +50,17 @@ def test_a_run_that_passed_its_gate_is_never_assigned_again(state: RunState) -> 
 
 def test_a_run_can_be_stopped_in_every_active_state_but_behind_its_gate() -> None:
     behind = {state for state in states.ACTIVE if state.has_passed_gate}
-    assert behind == {RunState.PERFORMING, RunState.APPLYING}
+    assert behind == {RunState.PERFORMING, RunState.APPLYING, RunState.HELD, RunState.EXPIRED}
     assert {state for state in RunState if state.may_stop} == states.ACTIVE - behind
+
+
+def test_a_hold_that_was_received_keeps_the_slot_until_it_ends_and_is_never_given_to_a_runner() -> None:
+    reachable: set[RunState] = set()
+    frontier = {RunState.HELD}
+    while frontier:
+        reachable |= frontier
+        frontier = {after for state in frontier for after in states.FOLLOWERS[state]} - reachable
+    assert reachable == states.LENT | {RunState.FINISHED, RunState.FAILED}
 
 
 def test_only_a_confirmed_plan_is_ever_applied() -> None:

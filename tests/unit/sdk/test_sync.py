@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import interlock
-from interlock import audit, errors, identity, policies, pools, runs, stacks, sync
+from interlock import audit, errors, identity, policies, pools, runs, slots, stacks, sync
 from interlock.types import OutputChunk, Run
 from interlock.v1.run_service_pb2 import (
     CreateTaskRequest,
@@ -25,6 +25,7 @@ FACES = [
     (policies.Policies, sync.Policies),
     (pools.Pools, sync.Pools),
     (runs.Runs, sync.Runs),
+    (slots.Slots, sync.Slots),
     (stacks.Stacks, sync.Stacks),
 ]
 
@@ -36,7 +37,8 @@ def test_every_method_has_its_blocking_twin(original: type, derived: type[sync.F
 
     assert {name for name in vars(derived) if not name.startswith("_")} == names
     for name in names:
-        kind = sync.Blocking if inspect.iscoroutinefunction(public[name]) else sync.Iterating
+        is_awaited = inspect.iscoroutinefunction(public[name])
+        kind = sync.Blocking if is_awaited else sync.Iterating | sync.Entering
         assert isinstance(vars(derived)[name], kind)
         assert vars(derived)[name].__doc__ == public[name].__doc__
 
