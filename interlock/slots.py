@@ -243,14 +243,21 @@ class HeldSlot:
             except (WrongState, FencedOut, NotFound) as error:
                 self.trouble = error
                 self._lose(str(error))
-                self._on_trouble(error)
+                self._tell()
             except InterlockError as error:
                 self.trouble = error
-                self._on_trouble(error)
+                self._tell()
             else:
                 if self.trouble is not None:
                     self.trouble = None
-                    self._on_trouble(None)
+                    self._tell()
+
+    def _tell(self) -> None:
+        try:
+            self._on_trouble(self.trouble)
+        # A boundary: what the caller's own function raises must not end the renewing.
+        except Exception:
+            log.exception("on_trouble raised")
 
     async def _renew(self) -> None:
         """The lease counts from before the call: it cannot end earlier than this side believes."""

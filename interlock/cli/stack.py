@@ -7,15 +7,27 @@ from typing import Annotated
 import typer
 
 from interlock import enums
-from interlock.cli import complete, confirm, progress, show, sources, stack_env, stack_file, stack_hook
+from interlock.cli import (
+    complete,
+    confirm,
+    progress,
+    show,
+    sources,
+    stack_env,
+    stack_file,
+    stack_hold,
+    stack_hook,
+)
 from interlock.cli.choices import PullPolicyName, ToolName
 from interlock.cli.session import connect
-from interlock.types import PullPolicy, Stack, Tool
+from interlock.types import PullPolicy, RunState, SlotHolder, Stack, Tool
 
 app = typer.Typer(no_args_is_help=True, help="Make stacks, and set what their runs find.")
 app.add_typer(stack_env.app, name="env")
 app.add_typer(stack_file.app, name="file")
 app.add_typer(stack_hook.app, name="hook")
+app.command("hold")(stack_hold.hold)
+app.command("release")(stack_hold.release)
 
 StackId = Annotated[
     str, typer.Argument(metavar="STACK", help="The stack's id.", autocompletion=complete.stacks)
@@ -106,7 +118,7 @@ def list_(
         "NAME": lambda stack: stack.name,
         "TOOL": lambda stack: enums.name(Tool, stack.tool),
         "POOL": lambda stack: stack.pool_id,
-        "ACTIVE RUN": lambda stack: stack.active_run_id,
+        "ACTIVE RUN": lambda stack: _active_run(stack.slot_holder),
         "QUEUED": lambda stack: str(stack.queued_runs),
         "LOCKED BY": lambda stack: stack.lock.owner.login,
         "LABELS": lambda stack: ",".join(stack.labels),
@@ -245,6 +257,11 @@ def _show_changed(stacks: Sequence[Stack], what: str, output: show.Format) -> No
             show.note(f"stack {stack.id} {what}")
 
 
+def _active_run(holder: SlotHolder) -> str:
+    is_expired = holder.state == RunState.RUN_STATE_EXPIRED
+    return f"{holder.run_id} (hold, expired)" if is_expired else holder.run_id
+
+
 def _fields(stack: Stack) -> dict[str, str]:
     lock = stack.lock
     return {
@@ -264,7 +281,7 @@ def _fields(stack: Stack) -> dict[str, str]:
         "lock": f"{lock.owner.login} since {show.when(lock.lock_time)}: {lock.note or '-'}"
         if lock.owner.id
         else "",
-        "active run": stack.active_run_id,
+        "active run": stack_hold.described(stack.slot_holder),
         "queued runs": str(stack.queued_runs),
         "created": show.when(stack.create_time),
         "changed": show.when(stack.update_time),

@@ -15,7 +15,7 @@ from interlock.cli import complete, failures, moments, plan_text, show, task_aba
 from interlock.cli.choices import StateName
 from interlock.cli.session import connect, session
 from interlock.errors import InterlockError
-from interlock.types import Review, ReviewVerdict, Run, RunFailure, RunState
+from interlock.types import Review, ReviewVerdict, Run, RunFailure, RunState, RunType
 
 app = typer.Typer(no_args_is_help=True, help="Run one-off commands on stacks, and follow them.")
 
@@ -121,7 +121,7 @@ def list_(
         "EXIT": lambda run: str(run.exit_code) if run.HasField("exit_code") else "",
         "BY": lambda run: run.creator.login,
         "CREATED": lambda run: show.when(run.create_time),
-        "COMMAND": lambda run: run.command or "(plan and apply)",
+        "COMMAND": _what,
     }
     with connect(context) as client:
         listed = client.runs.list(
@@ -200,6 +200,28 @@ def exit_code_of(attended: Coroutine[None, None, int]) -> int:
         return task_run.EXIT_PIPE_CLOSED
 
 
+def _what(run: Run) -> str:
+    match run.type:
+        case RunType.RUN_TYPE_TRACKED:
+            return "(plan and apply)"
+        case RunType.RUN_TYPE_HOLD:
+            return f"(hold) {run.hold.purpose}".strip()
+        case _:
+            return run.command
+
+
+def _hold(run: Run) -> dict[str, str]:
+    if run.type != RunType.RUN_TYPE_HOLD:
+        return {}
+    seconds = run.hold.lease.ToTimedelta().total_seconds()
+    then = "then released" if run.hold.release_on_expiry else "then expired, and still the holder"
+    return {
+        "hold": run.hold.purpose or "-",
+        "lease": f"{seconds:g} s, {then}",
+        "lease ends": show.when(run.hold.lease_end_time),
+    }
+
+
 def _fields(run: Run) -> dict[str, str]:
     failure = enums.name(RunFailure, run.failure) if run.failure else ""
     took = run.finish_time.ToDatetime(UTC) - run.create_time.ToDatetime(UTC)
@@ -208,6 +230,7 @@ def _fields(run: Run) -> dict[str, str]:
         "stack": run.stack_id,
         "command": run.command,
         **plan_text.fields_of(run),
+        **_hold(run),
         "state": " ".join(filter(None, [enums.name(RunState, run.state), failure and f"({failure})"])),
         "why": run.state_reason,
         "waits": run.waiting.message,

@@ -11,7 +11,7 @@ from interlock import enums
 from interlock.cli import show
 from interlock.states import is_final
 from interlock.types import OutputChunk, Run, RunState, StateChange
-from interlock.v1.run_pb2 import RUN_STATE_FAILED, RUN_STATE_FINISHED
+from interlock.v1.run_pb2 import RUN_STATE_FAILED, RUN_STATE_FINISHED, RUN_TYPE_HOLD
 from interlock.v1.run_service_pb2 import WatchRunResponse
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
@@ -97,7 +97,7 @@ class States:
 
 def _line(change: StateChange, run: Run) -> str:
     name = enums.name(RunState, change.state)
-    if change.state == RUN_STATE_FINISHED:
+    if change.state == RUN_STATE_FINISHED and run.type != RUN_TYPE_HOLD:
         return f"{name}, exit code {run.exit_code}"
     why = run.state_reason if change.state == RUN_STATE_FAILED else change.reason
     return f"{name}: {why}" if why else name
