@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from interlock import enums
-from interlock.cli import complete, confirm, policy_attachment, policy_record, show
+from interlock.cli import (
+    complete,
+    confirm,
+    policy_attachment,
+    policy_check,
+    policy_eval,
+    policy_new,
+    policy_record,
+    policy_tests,
+    show,
+)
 from interlock.cli.choices import PolicyKindName
 from interlock.cli.session import connect
 from interlock.errors import Misconfigured
@@ -141,6 +151,8 @@ def delete(context: typer.Context, policy_id: PolicyId, yes: confirm.Yes = False
 
 
 for command in (
+    policy_new.new,
+    policy_check.check,
     policy_attachment.attach,
     policy_attachment.detach,
     policy_attachment.attached,
@@ -151,6 +163,9 @@ for command in (
     policy_record.rollback,
 ):
     app.command()(command)
+app.command("test")(policy_tests.run)
+app.command("eval")(policy_eval.eval_)
+app.command("schema")(policy_new.schema)
 
 
 def _fields(policy: Policy) -> dict[str, str]:

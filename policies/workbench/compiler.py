@@ -6,7 +6,8 @@ OPA itself checks the text, as the author wrote it and as it will be loaded; a c
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from policies.workbench import findings, library, requirements, rewriting
 from policies.workbench.findings import Finding, TextRefusedError
@@ -18,6 +19,7 @@ MAX_TEXT_BYTES = 256 * 1024
 
 _LOADED_FILE = "loaded.rego"
 _MAX_FINDINGS = "100"
+_MOST_STAGES = 5
 
 
 @dataclass(frozen=True)
@@ -45,25 +47,55 @@ class Compiler:
         """Check `text`; findings name it `file`.
 
         Raises:
-            TextRefusedError: with all findings of the first step that finds any.
+            TextRefusedError: with all findings: of its syntax, or of everything else.
         """
         try:
-            _refuse(findings.of_form(text, MAX_TEXT_BYTES, file))
-            author = await self._parse(text, file)
-            _refuse(await asyncio.to_thread(requirements.findings, author, kind, file))
-            if author.version is RegoVersion.V0:
-                await self._check(author, kind, file)
-                module = await self._converted(author, kind, file)
-            else:
-                module = await asyncio.to_thread(rewriting.rewrite, author, kind)
-                await self._check(author, kind, file, loaded=module)
-            return CompiledPolicy(kind, text, author.version, module)
+            return await self.compile_module(await self.parse(text, file), kind, file)
         except ToolLimitError as error:
-            finding = Finding(file, 0, 0, str(error), "make the policy smaller or simpler")
-            raise TextRefusedError([finding]) from error
+            raise TextRefusedError([over_limit(error, file)]) from error
 
-    async def _parse(self, text: str, file: str) -> Module:
-        """As v1, else as v0; where it is neither, the dialect in which OPA came further has the say."""
+    async def compile_module(self, author: Module, kind: Kind, file: str) -> CompiledPolicy:
+        """As `compile`, of a text that was parsed."""
+        try:
+            found, module = await self._judged(author, kind, file)
+            if found and (older := await self._as_v0(author, kind, file)):
+                author, found, module = older, [], None
+            elif found:
+                _refuse(found + await self._hidden(author, kind, file, found))
+            if module is None:
+                module = await self._converted(author, kind, file)
+            return CompiledPolicy(kind, author.text, author.version, module)
+        except ToolLimitError as error:
+            raise TextRefusedError([over_limit(error, file)]) from error
+
+    async def _judged(self, author: Module, kind: Kind, file: str) -> tuple[list[Finding], str | None]:
+        """What is wrong, first of all, and the module to load where it is v1 and nothing is."""
+        found = await asyncio.to_thread(requirements.findings, author, kind, file)
+        module = None
+        if author.version is RegoVersion.V1 and not found:
+            module = await asyncio.to_thread(rewriting.rewrite, author, kind)
+        if not requirements.may_reach_out(found):
+            found += await self._check(author, kind, file, loaded=module)
+        return found, module
+
+    async def _as_v0(self, author: Module, kind: Kind, file: str) -> Module | None:
+        """A text that parses as v1 may yet be v0: by a built-in that v1 dropped, or a variable called `input`."""
+        if author.version is RegoVersion.V0:
+            return None
+        older = await parse(self._tools, author.text, RegoVersion.V0)
+        if not isinstance(older, Module):
+            return None
+        found, _ = await self._judged(older, kind, file)
+        return None if found else older
+
+    async def parse(self, text: str, file: str) -> Module:
+        """As v1, else as v0; where it is neither, the dialect in which OPA came further has the say.
+
+        Raises:
+            TextRefusedError: with what is wrong with its form or its syntax.
+            ToolLimitError: the text is hostile.
+        """
+        _refuse(findings.of_form(text, MAX_TEXT_BYTES, file))
         as_v1 = await parse(self._tools, text, RegoVersion.V1)
         if isinstance(as_v1, Module):
             return as_v1
@@ -73,37 +105,76 @@ class Compiler:
         answers = [findings.of_output(output, AUTHOR_FILE, file) for output in (as_v1, as_v0)]
         raise TextRefusedError(max(answers, key=lambda found: (found[0].line, found[0].column)))
 
-    async def _check(self, author: Module, kind: Kind, file: str, loaded: str | None = None) -> None:
+    async def _check(self, author: Module, kind: Kind, file: str, loaded: str | None = None) -> list[Finding]:
         """Types against the kind's schema, built-ins against the allowed ones."""
         texts = {AUTHOR_FILE: await asyncio.to_thread(rewriting.with_aliases, author, kind)}
         if loaded is not None:
             texts[_LOADED_FILE] = rewriting.render(loaded, "candidate", 1)
         output = await self._opa_check(texts, kind, author.version)
-        if output.exit_code:
+        if not output.exit_code:
+            return []
+        lines = author.text.count("\n") + 1
+        return findings.of_output(output, AUTHOR_FILE, file, lines=lines, kind=kind)
+
+    async def _hidden(self, author: Module, kind: Kind, file: str, found: list[Finding]) -> list[Finding]:
+        """What OPA would say next: it stops at its first stage that finds something. So it is asked again with all
+        built-ins allowed, and then without the rules in which something was found, stage by stage."""
+        if requirements.may_reach_out(found):
+            return []
+        aliases = await asyncio.to_thread(rewriting.alias_imports, author, kind)
+        text, gone, seen = author.text, frozenset[str](), list(found)
+        for _ in range(_MOST_STAGES):
+            output = await self._opa_check(
+                {AUTHOR_FILE: rewriting.joined(text, aliases)}, kind, author.version, is_open=True
+            )
+            if not output.exit_code:
+                break
             lines = author.text.count("\n") + 1
-            _refuse(findings.of_output(output, AUTHOR_FILE, file, lines=lines, kind=kind))
+            more = findings.of_output(output, AUTHOR_FILE, file, lines=lines, kind=kind)
+            if any(each.rule == findings.PARSE_ERROR for each in more):
+                break  # what is left of a blanked rule
+            seen += [each for each in more if each.line and each not in seen and not each.mentions(gone)]
+            before, found_at = text, {each.line for each in seen if each.is_opas}
+            text, gone = await asyncio.to_thread(rewriting.without_rules, author, found_at)
+            if text == before:
+                break
+        return seen[len(found) :]
 
     async def _converted(self, author: Module, kind: Kind, file: str) -> str:
         """What OPA's own formatter makes of a v0 module, checked as it will be loaded."""
         texts = {AUTHOR_FILE: await asyncio.to_thread(rewriting.without_dropped_builtins, author)}
         output = await self._tools.run("fmt", "--v0-v1", AUTHOR_FILE, files=texts)
         if output.exit_code:
-            raise TextRefusedError([_unconvertible(file, output)])
+            raise TextRefusedError(
+                _unconvertible(findings.of_formatter(output, AUTHOR_FILE, file))
+                or _unconvertible(findings.of_output(output, "", file))
+            )
         converted = await parse(self._tools, output.text, RegoVersion.V1)
         if not isinstance(converted, Module):
-            raise TextRefusedError([_unconvertible(file, converted)])
+            raise TextRefusedError(_unconvertible(findings.of_output(converted, "", file)))
         lines = await asyncio.to_thread(rewriting.line_map, author, converted)
         module = await asyncio.to_thread(rewriting.rewrite, converted, kind, lines)
-        checked = await self._opa_check(
-            {_LOADED_FILE: rewriting.render(module, "candidate", 1)}, kind, RegoVersion.V1
-        )
+        rendered = rewriting.render(module, "candidate", 1)
+        checked = await self._opa_check({_LOADED_FILE: rendered}, kind, RegoVersion.V1)
         if checked.exit_code:
-            raise TextRefusedError([_unconvertible(file, checked)])
+            found = findings.of_output(checked, _LOADED_FILE, file)
+            raise TextRefusedError(
+                _unconvertible(
+                    replace(each, line=rewriting.author_line(rendered, each.line), column=0)
+                    if each.line
+                    else each
+                    for each in found
+                )
+            )
         return module
 
-    async def _opa_check(self, texts: dict[str, str], kind: Kind, version: RegoVersion) -> Output:
+    async def _opa_check(
+        self, texts: dict[str, str], kind: Kind, version: RegoVersion, *, is_open: bool = False
+    ) -> Output:
+        """`is_open`: with every built-in."""
         dialect = ["--v0-compatible"] if version is RegoVersion.V0 else []
-        given = {"schema.json": library.schema(kind), "capabilities.json": await self._tools.capabilities()}
+        capabilities = self._tools.all_builtins() if is_open else self._tools.capabilities()
+        given = {"schema.json": library.schema(kind), "capabilities.json": await capabilities}
         modules = {**texts, **library.helpers()}
         return await self._tools.run(
             "check", "--format=json", f"--max-errors={_MAX_FINDINGS}", "--schema=schema.json",
@@ -112,11 +183,22 @@ class Compiler:
         )  # fmt: skip
 
 
+def over_limit(error: ToolLimitError, file: str) -> Finding:
+    """A text that costs more than it may, as a finding."""
+    return Finding(file, 0, 0, str(error), "make the policy smaller or simpler", "interlock/limit")
+
+
 def _refuse(found: list[Finding]) -> None:
     if found:
-        raise TextRefusedError(found)
+        raise TextRefusedError(findings.in_order(found))
 
 
-def _unconvertible(file: str, output: Output) -> Finding:
-    cause = findings.of_output(output, "", file)[0].message
-    return Finding(file, 0, 0, f"this v0 policy cannot become Rego v1: {cause}", "write it in Rego v1")
+def _unconvertible(found: Iterable[Finding]) -> list[Finding]:
+    return [
+        replace(
+            each,
+            message=f"this v0 policy cannot become Rego v1: {each.message}",
+            hint="write it in Rego v1",
+        )
+        for each in found
+    ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import enum
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,16 +24,39 @@ _BUILTIN_HINTS = {
     "trace": "use print",
 }
 
+PARSE_ERROR = "opa/rego_parse_error"
+
+
+class Severity(enum.Enum):
+    """An error refuses the text; a warning is advice."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a text; line and column count from 1, 0 where they are not known."""
+    """One thing that is wrong with a text; line and column count from 1, 0 where they are not known.
+
+    `rule` says for programs what was broken, by whose word: "opa/rego_type_error", "interlock/reserved-name".
+    """
 
     file: str
     line: int
     column: int
     message: str
     hint: str = ""
+    rule: str = "interlock/form"
+    severity: Severity = Severity.ERROR
+
+    @property
+    def is_opas(self) -> bool:
+        """OPA found it, not Interlock."""
+        return self.rule.startswith("opa/")
+
+    def mentions(self, names: Iterable[str]) -> bool:
+        """Whether one of these names is a word of the message."""
+        return any(re.search(rf"\b{re.escape(name)}\b", self.message) for name in names)
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
@@ -83,13 +108,28 @@ def of_output(
             elsewhere.append(error["message"])
             continue
         message, hint = _explained(error)
-        found[Finding(file, line, location.get("col", 0) if line else 0, message, hint)] = None
+        column, rule = location.get("col", 0) if line else 0, f"opa/{error.get('code', 'error')}"
+        found[Finding(file, line, column, message, hint, rule)] = None
     if found:
-        return sorted(found, key=lambda finding: (finding.line, finding.column))
+        return in_order(found)
     if errors and not elsewhere:
         return []
     first = elsewhere[0] if elsewhere else output.text.strip().splitlines()[-1:] or ["OPA gave no reason"]
-    return [Finding(file, 0, 0, first if isinstance(first, str) else first[0])]
+    return [Finding(file, 0, 0, first if isinstance(first, str) else first[0], rule="opa/error")]
+
+
+def of_formatter(output: Output, checked_file: str, file: str) -> list[Finding]:
+    """What `opa fmt` says of a text that it cannot convert; it knows no columns. May be empty."""
+    named = re.compile(rf"(?:^|: ){re.escape(checked_file)}:(\d+): (rego_\w+): (.*)$", re.MULTILINE)
+    return [
+        Finding(file, int(line), 0, message, rule=f"opa/{code}")
+        for line, code, message in named.findall(output.text)
+    ]
+
+
+def in_order(found: Iterable[Finding]) -> list[Finding]:
+    """Each once, from the top of the text to its end."""
+    return sorted(dict.fromkeys(found), key=lambda finding: (finding.file, finding.line, finding.column))
 
 
 def _explained(error: dict[str, Any]) -> tuple[str, str]:

@@ -41,3 +41,13 @@ def schema(kind: Kind) -> str:
 def allowed_builtins() -> frozenset[str]:
     names: list[str] = json.loads(_text("builtins.json"))
     return frozenset(names)
+
+
+@functools.cache
+def starter(kind: Kind) -> dict[str, str]:
+    """A policy to start from with its test and its sample, by file name."""
+    name = f"starter_{kind.value}"
+    return {
+        file: _text("starters", kind.value, file)
+        for file in (f"{name}.rego", f"{name}_test.rego", f"{name}.json")
+    }

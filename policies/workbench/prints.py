@@ -44,7 +44,7 @@ async def prints(
     rules = sorted(policy.kind.rules | policy.kind.further_rules)
     query = f'[value | some rule in {json.dumps(rules)}; value := data.interlock.policies["{_POLICY}"][rule]]'
     files = {
-        "printing.rego": await asyncio.to_thread(_marked, module),
+        "printing.rego": await asyncio.to_thread(marked, module),
         "input.json": json.dumps(document),
         "data.json": json.dumps({"interlock": {"sanitizer_key": sanitizer_key}}),
         **library.helpers(),
@@ -53,13 +53,16 @@ async def prints(
     output = await tools.run(
         "eval", "--format=discard", "--strict-builtin-errors", *data, "--input=input.json", query, files=files
     )
-    return [
-        Print(rewriting.author_line(rendered, int(found[1])), found[2])
-        for found in _MARK.finditer(output.text)
-    ]
+    return [Print(rewriting.author_line(rendered, each.line), each.text) for each in printed(output.text)]
 
 
-def _marked(module: Module) -> str:
+def printed(output: str) -> list[Print]:
+    """The prints of a module that was marked, in what OPA wrote."""
+    return [Print(int(found[1]), found[2]) for found in _MARK.finditer(output)]
+
+
+def marked(module: Module) -> str:
+    """The module's text, whose prints say their line."""
     lines = module.text.split("\n")
     places = [
         Position.of(node["terms"][1])

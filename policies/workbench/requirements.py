@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from policies.workbench.findings import Finding, nearest
+from policies.workbench.findings import Finding, in_order, nearest
 from policies.workbench.kinds import Kind
 from policies.workbench.rewriting import RESERVED_PREFIX, is_own_reference
 from policies.workbench.syntax import Module, Node, Position, import_name, rule_name
@@ -16,16 +16,24 @@ _LITERALS = {"boolean", "string", "number", "null", "object", "array", "set"}
 
 def findings(module: Module, kind: Kind, file: str) -> list[Finding]:
     """All that is wrong: the package, the names, what it reads, the shape of the rules that count."""
-    found = [
-        Finding(file, position.line, position.column, message, hint)
-        for check in (_package, _reserved_names, _foreign_data, _remote_schemas)
-        for position, message, hint in check(module)
-    ]
-    found += [
-        Finding(file, position.line, position.column, message, hint)
-        for position, message, hint in _rules_of_kind(module, kind)
-    ]
-    return sorted(dict.fromkeys(found), key=lambda finding: (finding.line, finding.column))
+    checks = {
+        "package": _package(module),
+        "reserved-name": _reserved_names(module),
+        "foreign-data": _foreign_data(module),
+        "remote-schema": _remote_schemas(module),
+        "rules-of-kind": _rules_of_kind(module, kind),
+        "misspelt-rule": _misspelt_rules(module, kind),
+    }
+    return in_order(
+        Finding(file, position.line, position.column, message, hint, f"interlock/{rule}")
+        for rule, problems in checks.items()
+        for position, message, hint in problems
+    )
+
+
+def may_reach_out(found: Sequence[Finding]) -> bool:
+    """OPA must not be given such a text, not even to check it."""
+    return any(finding.rule == "interlock/remote-schema" for finding in found)
 
 
 def _package(module: Module) -> Iterator[tuple[Position, str, str]]:
@@ -82,6 +90,50 @@ def _rules_of_kind(module: Module, kind: Kind) -> Iterator[tuple[Position, str, 
             continue
         if shape := _wrong_shape(rule, kind):
             yield Position.of(rule), f"`{rule_name(rule)}` must be {shape}", ""
+
+
+def _misspelt_rules(module: Module, kind: Kind) -> Iterator[tuple[Position, str, str]]:
+    """A rule that nobody reads, one letter off from one that counts: it would be silently dead."""
+    if not {rule_name(rule) for rule in module.rules} & kind.needed_rules:
+        return  # which is said already
+    for rule in module.rules:
+        name = rule_name(rule)
+        if name in kind.needed_rules | kind.further_rules or _is_read(module, name):
+            continue
+        for meant in sorted(kind.needed_rules):
+            if is_one_letter_off(name, meant):
+                problem = f"nothing reads `{name}`, which is no rule of kind {kind.value}"
+                yield Position.of(rule), problem, f"did you mean {meant!r}?"
+
+
+def _is_read(module: Module, name: str) -> bool:
+    """Apart from being defined."""
+    named = defined = 0
+    for node in module.nodes():
+        named += node.get("type") in ("var", "string") and node["value"] == name
+        reference = node.get("ref")
+        defined += isinstance(reference, list) and bool(reference) and reference[0].get("value") == name
+    return named > defined
+
+
+def is_one_letter_off(name: str, meant: str) -> bool:
+    """One letter too many, too few, another, or two swapped."""
+    if abs(len(name) - len(meant)) > 1 or name == meant:
+        return False
+    pairs = enumerate(zip(name, meant, strict=False))
+    same = next((place for place, (one, other) in pairs if one != other), min(len(name), len(meant)))
+    rest, other = name[same:], meant[same:]
+    return (
+        rest[1:] == other
+        or rest == other[1:]
+        or rest[1:] == other[1:]
+        or (rest[:2] == other[1::-1] and rest[2:] == other[2:])
+    )
+
+
+def has_right_shape(rule: Node, kind: Kind) -> bool:
+    """Whether one of the kind's rules may come to what the kind reads."""
+    return not _wrong_shape(rule, kind)
 
 
 def _wrong_shape(rule: Node, kind: Kind) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from policies.workbench.kinds import Kind
@@ -18,6 +18,7 @@ from policies.workbench.syntax import (
     bound_names,
     import_name,
     nodes,
+    rule_name,
     source,
     used_names,
 )
@@ -57,7 +58,7 @@ class _Edit:
 
 def with_aliases(module: Module, kind: Kind) -> str:
     """The author's text with the short names that it uses and does not define, after its last line."""
-    return _joined(module.text, _alias_imports(module, kind))
+    return joined(module.text, alias_imports(module, kind))
 
 
 def rewrite(module: Module, kind: Kind, lines: Mapping[int, int] | None = None) -> str:
@@ -67,10 +68,18 @@ def rewrite(module: Module, kind: Kind, lines: Mapping[int, int] | None = None) 
     """
     edits = [_package_edit(module), *_own_reference_edits(module)]
     identity = f'interlock_identity := {{"kind": "{kind.value}", "revision": {_REVISION}}}'
-    tail = [*_alias_imports(module, kind), identity]
+    tail = [*alias_imports(module, kind), identity]
     if lines is not None:
         tail.append(f"# interlock_lines {json.dumps(lines)}")
-    return _joined(_edited(module.text, edits), tail)
+    return joined(_edited(module.text, edits), tail)
+
+
+def as_v1_in_v0(module: Module) -> str:
+    """A v1 text that is read as such among texts in v0. No line is moved: OPA takes an import beside the package."""
+    if any([term["value"] for term in node["path"]["value"]] == ["rego", "v1"] for node in module.imports):
+        return module.text
+    end = _end_of_term(module.text, module.tree["package"]["path"][-1])
+    return _edited(module.text, [_Edit(end, end, " import rego.v1")])
 
 
 def render(template: str, policy_id: str, revision: int) -> str:
@@ -99,6 +108,25 @@ def without_dropped_builtins(module: Module) -> str:
     return _edited(module.text, edits)
 
 
+def without_rules(module: Module, lines: Collection[int]) -> tuple[str, frozenset[str]]:
+    """The text with the rules blanked out that have one of these lines, and what those define. No line is moved."""
+    blanked, names, text = set[tuple[int, int]](), set[str](), module.text.split("\n")
+    for rule in module.rules:
+        start = Position.of(rule)
+        parts = source(rule).split("\n")
+        if not any(start.line <= line < start.line + len(parts) for line in lines):
+            continue
+        names.add(rule_name(rule))
+        for offset, part in enumerate(parts):
+            place = (start.line - 1 + offset, start.column - 1 if offset == 0 else 0)
+            if place in blanked:
+                continue
+            blanked.add(place)
+            row, column = place
+            text[row] = text[row][:column] + " " * len(part) + text[row][column + len(part) :]
+    return "\n".join(text), frozenset(names)
+
+
 def line_map(author: Module, converted: Module) -> dict[int, int]:
     """From the converted module's lines to the author's: rules and expressions pair up in their order."""
     lines: dict[int, int] = {}
@@ -122,9 +150,10 @@ def is_own_reference(module: Module, path: Sequence[Node]) -> bool:
     )
 
 
-def _alias_imports(module: Module, kind: Kind) -> list[str]:
+def alias_imports(module: Module, kind: Kind | None) -> list[str]:
+    """Imports of the short names that the module uses and does not define."""
     wanted = used_names(module) - bound_names(module)
-    imports = [f"import input.{name}" for name in sorted(kind.aliases & wanted)]
+    imports = [f"import input.{name}" for name in sorted(kind.aliases & wanted)] if kind else []
     return [*imports, *(["import data.interlock.lib.sanitized"] if "sanitized" in wanted else [])]
 
 
@@ -174,5 +203,6 @@ def _edited(text: str, edits: Iterable[_Edit]) -> str:
     return "\n".join(lines)
 
 
-def _joined(text: str, tail: Sequence[str]) -> str:
+def joined(text: str, tail: Sequence[str]) -> str:
+    """The text with more lines after its last one."""
     return "\n".join([text.removesuffix("\n"), *tail, ""])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -24,6 +25,8 @@ _MEMORY_LIMIT_BYTES = 1 << 30
 _THREAD_STACK_BYTES = 1 << 20
 _OUTPUT_LIMIT_BYTES = 32 << 20
 _COMMANDS_AT_ONCE = 2
+# Go's last words. A policy may print the like, but not at the beginning of a line of its own.
+_NO_MEMORY = re.compile(r"^fatal error: .*(?:out of memory|cannot allocate memory)", re.MULTILINE)
 
 
 class OpaNotFoundError(Exception):
@@ -91,7 +94,7 @@ class Toolchain:
 
     def __init__(self, opa: Path) -> None:
         self.opa = opa
-        self._capabilities: str | None = None
+        self._capabilities: dict[frozenset[str] | None, str] = {}
         # Uploads wait for each other rather than take the machine from everything else.
         self._turns = asyncio.Semaphore(_COMMANDS_AT_ONCE)
 
@@ -108,47 +111,67 @@ class Toolchain:
 
     async def capabilities(self) -> str:
         """This OPA's capabilities file, cut down to the allowed built-ins and without network."""
-        if self._capabilities is None:
+        return await self._capabilities_of(library.allowed_builtins())
+
+    async def all_builtins(self) -> str:
+        """As `capabilities`, with every built-in that there is: to look for what else is wrong with a text."""
+        return await self._capabilities_of(None)
+
+    async def _capabilities_of(self, allowed: frozenset[str] | None) -> str:
+        if allowed not in self._capabilities:
             output = await self._run(["capabilities", "--current"], None)
             capabilities = output.report()
-            allowed = library.allowed_builtins()
-            capabilities["builtins"] = [
-                builtin for builtin in capabilities["builtins"] if builtin["name"] in allowed
-            ]
+            if allowed is not None:
+                capabilities["builtins"] = [
+                    builtin for builtin in capabilities["builtins"] if builtin["name"] in allowed
+                ]
             capabilities["allow_net"] = []
-            self._capabilities = json.dumps(capabilities)
-        return self._capabilities
+            self._capabilities[allowed] = json.dumps(capabilities)
+        return self._capabilities[allowed]
 
     async def _run(self, arguments: Sequence[str], folder: str | None) -> Output:
-        command = limited([str(self.opa), *arguments], memory_bytes=_MEMORY_LIMIT_BYTES, cpu_s=_CPU_LIMIT_S)
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        assert process.stdout is not None
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                text = await _read(process.stdout)
-                exit_code = await process.wait()
-        except TimeoutError as error:
-            raise ToolLimitError(f"checking it takes more than {_TIMEOUT_S:g} s") from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if exit_code in (-signal.SIGXCPU, -signal.SIGKILL):
-            raise ToolLimitError(f"checking it takes more than {_CPU_LIMIT_S} s")
-        if "cannot allocate memory" in text or "out of memory" in text:
-            raise ToolLimitError("checking it takes too much memory")
-        return Output(exit_code, text)
+        return await run_limited([str(self.opa), *arguments], folder)
+
+
+async def run_limited(
+    command: Sequence[str], folder: str | None, *, environment: Mapping[str, str] | None = None
+) -> Output:
+    """Runs a command in `folder`, within the limits that a hostile text does not get past.
+
+    Raises:
+        ToolLimitError: it took too long, too much memory or wrote too much.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *limited(command, memory_bytes=_MEMORY_LIMIT_BYTES, cpu_s=_CPU_LIMIT_S),
+        cwd=folder,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            text = await _read(process.stdout)
+            exit_code = await process.wait()
+    except TimeoutError as error:
+        raise ToolLimitError(f"checking it takes more than {_TIMEOUT_S:g} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if exit_code in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise ToolLimitError(f"checking it takes more than {_CPU_LIMIT_S} s")
+    if exit_code and _NO_MEMORY.search(text):
+        raise ToolLimitError("checking it takes too much memory")
+    return Output(exit_code, text)
 
 
 def _write(folder: str, files: Mapping[str, str]) -> None:
     for name, text in files.items():
-        Path(folder, name).write_text(text, encoding="utf-8", newline="")
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="")
 
 
 async def _read(stream: asyncio.StreamReader) -> str:
