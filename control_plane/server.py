@@ -33,6 +33,7 @@ from control_plane.identity.servicer import IdentityServicer
 from control_plane.identity.tokens import Tokens
 from control_plane.interceptors import CallInterceptor
 from control_plane.keeping.compression import Compression
+from control_plane.keeping.ground import UNFINISHED
 from control_plane.keys import MasterKey, Sealer, checksum_key
 from control_plane.paging import PageTokens
 from control_plane.policies.approval import ApprovalJudge
@@ -290,6 +291,7 @@ async def serve(settings: Config) -> None:
     Raises:
         CannotStart, MasterKeyError, CannotMigrateError, PartBroke: with what to do.
     """
+    _require_whole(settings)
     with _only_one(settings.data_dir), _database(settings.database_url) as db:
         await _migrate(db)
         master = await installation.master_key(
@@ -299,6 +301,15 @@ async def serve(settings: Config) -> None:
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         async with _started(plane, settings, stop):
             await _serve_calls(settings, plane, stop)
+
+
+def _require_whole(settings: Config) -> None:
+    for folder in (settings.data_dir, settings.shared_dir):
+        if (folder / UNFINISHED).exists():
+            raise listener.CannotStart(
+                f"a restore into {folder} did not end: what is there is not whole. Empty that folder, and a database on "
+                "PostgreSQL, then run `interlock admin restore` again"
+            )
 
 
 @contextlib.contextmanager

@@ -54,6 +54,12 @@ class StoredFile:
                 position += len(block)
 
 
+def path_of(folder: Path, run_id: str) -> Path:
+    """Where the output of a run is written."""
+    # The end of an id is random: 1024 folders of about equal size.
+    return folder / run_id[-2:] / f"{run_id}.log"
+
+
 def compressed_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.zst")
 
@@ -67,12 +73,25 @@ def opened(path: Path) -> Iterator[StoredFile | None]:
             file = os.open(candidate, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
-        try:
-            yield StoredFile(file, is_compressed=candidate != path)
-        finally:
-            os.close(file)
+        with _closing(file, candidate) as stored:
+            yield stored
         return
     yield None
+
+
+@contextmanager
+def opened_file(path: Path) -> Iterator[StoredFile]:
+    """This very file. Raises FileNotFoundError."""
+    with _closing(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path) as stored:
+        yield stored
+
+
+@contextmanager
+def _closing(file: int, path: Path) -> Iterator[StoredFile]:
+    try:
+        yield StoredFile(file, is_compressed=path.suffix == ".zst")
+    finally:
+        os.close(file)
 
 
 def read(path: Path, offset: int, length: int) -> bytes:
@@ -124,18 +143,6 @@ def compress(path: Path, *, size_bytes: int, sha256: str) -> int:
         os.close(file)
 
 
-def digest(stored: StoredFile, at_most: int | None = None) -> tuple[int, str]:
-    """Length and SHA-256 of the output, or of its first `at_most` bytes. Raises Damaged."""
-    sha256, size_bytes = hashlib.sha256(), 0
-    for block in stored.blocks():
-        part = block if at_most is None else block[: at_most - size_bytes]
-        sha256.update(part)
-        size_bytes += len(part)
-        if size_bytes == at_most:
-            break
-    return size_bytes, sha256.hexdigest()
-
-
 def sync_folder(folder: Path) -> None:
     """What was made or renamed in it is on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -182,11 +189,19 @@ def _require_same(draft: Path, size_bytes: int, sha256: str) -> None:
     """What was written is read again before the original goes."""
     file = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _require(*digest(StoredFile(file, is_compressed=True)), size_bytes, sha256)
+        _require(*_digest(StoredFile(file, is_compressed=True)), size_bytes, sha256)
     except Damaged as error:
         raise NotAsRecorded(f"what was just compressed cannot be read back: {error}") from error
     finally:
         os.close(file)
+
+
+def _digest(stored: StoredFile) -> tuple[int, str]:
+    sha256, size_bytes = hashlib.sha256(), 0
+    for block in stored.blocks():
+        sha256.update(block)
+        size_bytes += len(block)
+    return size_bytes, sha256.hexdigest()
 
 
 def _require(found_bytes: int, found_sha256: str, size_bytes: int, sha256: str) -> None:

@@ -95,8 +95,7 @@ class OutputFiles(Outputs):
         self.disk_full = False
 
     def path(self, run_id: str) -> Path:
-        # The end of an id is random: 1024 folders of about equal size.
-        return self._folder / run_id[-2:] / f"{run_id}.log"
+        return finished_output.path_of(self._folder, run_id)
 
     async def size_stored(self, run_id: str) -> int:
         return await asyncio.to_thread(finished_output.size, self.path(run_id))

@@ -48,14 +48,20 @@ def ensure(engine: sa.Engine) -> None:
 
 def newest() -> str:
     """The revision that this release needs: the one that no other follows, whatever their numbers are."""
-    followed: set[str] = set()
-    revisions: set[str] = set()
-    for file in _VERSIONS.glob("[0-9]*.py"):
-        names = dict(_NAMES.findall(file.read_text()))
-        revisions.add(names["revision"])
-        followed.add(names.get("down_revision", ""))
-    (head,) = revisions - followed
+    followed = _revisions()
+    (head,) = followed.keys() - set(followed.values())
     return head
+
+
+def revisions() -> frozenset[str]:
+    """Every one that this release knows."""
+    return frozenset(_revisions())
+
+
+def _revisions() -> dict[str, str]:
+    """Each with the one that it follows."""
+    read = (dict(_NAMES.findall(file.read_text())) for file in _VERSIONS.glob("[0-9]*.py"))
+    return {names["revision"]: names.get("down_revision", "") for names in read}
 
 
 def _revision(engine: sa.Engine) -> str | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from interlock.cli import (
+    admin,
     audit,
     complete,
     decision,
@@ -48,6 +49,7 @@ app.add_typer(pool.app, name="pool")
 app.add_typer(runner.app, name="runner")
 app.add_typer(audit.app, name="audit")
 app.add_typer(profile.app, name="profile")
+app.add_typer(admin.app, name="admin")
 app.command("whoami")(login.whoami)
 app.command("login")(login.login)
 app.command("dev")(dev.dev)

@@ -17,14 +17,14 @@ def server() -> None:
     become("control_plane", extra="server", needs="sqlalchemy")
 
 
-def become(module: str, *, extra: str, needs: str) -> None:
+def become(module: str, *arguments: str, extra: str, needs: str) -> None:
     """Replaces this process, so that signals and the exit code are the server's own."""
     require(module, extra=extra, needs=needs)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606  # no shell is wanted
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606  # no shell is wanted
 
 
 def require(module: str, *, extra: str, needs: str) -> None:
     """Raises Misconfigured, with what to install, where the extra is missing."""
-    if importlib.util.find_spec(module) is None or importlib.util.find_spec(needs) is None:
+    if importlib.util.find_spec(module.partition(".")[0]) is None or importlib.util.find_spec(needs) is None:
         raise Misconfigured(f"the {extra} is not installed; run: pip install 'interlock[{extra}]'")

@@ -40,6 +40,8 @@ class Past:
         return run_id
 
     def write(self, run_id: str, content: bytes) -> None:
+        if not content:
+            return
         path = self.outputs.path(run_id)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
@@ -49,4 +51,6 @@ class Past:
 async def past(db: Database, tmp_path: Path) -> Past:
     world = World(db, Sealer(MasterKey(bytes(32))))
     await world.add_stack()
-    return Past(db, OutputFiles(tmp_path / "output"), world)
+    live = tmp_path / "live"
+    live.mkdir()
+    return Past(db, OutputFiles(live / "output"), world)
