@@ -36,9 +36,11 @@ from control_plane.keeping.compression import Compression
 from control_plane.keeping.ground import UNFINISHED
 from control_plane.keys import MasterKey, Sealer, checksum_key
 from control_plane.paging import PageTokens
+from control_plane.policies.access_asked import AccessJudge
 from control_plane.policies.approval import ApprovalJudge
 from control_plane.policies.attached import AttachmentIndex
 from control_plane.policies.attaching import Attachments
+from control_plane.policies.backtest import Backtests
 from control_plane.policies.catalog import PolicyCatalog
 from control_plane.policies.decision_log import DecisionLog
 from control_plane.policies.decision_servicer import DecisionServicer
@@ -48,6 +50,7 @@ from control_plane.policies.login import LoginJudge
 from control_plane.policies.revisions import Revisions
 from control_plane.policies.servicer import PolicyServicer
 from control_plane.policies.shadow_report import ShadowReports
+from control_plane.policies.simulate import Judges, Simulations
 from control_plane.policies.tasks import TaskJudge
 from control_plane.pools.admission import Admission
 from control_plane.pools.connections import Connections
@@ -61,6 +64,7 @@ from control_plane.replicas.registry import Registry, StorageApart
 from control_plane.replicas.rounds import Rounds
 from control_plane.replicas.together import Together
 from control_plane.runs.abandon import Abandonment
+from control_plane.runs.asked_approval import AskedApprovals
 from control_plane.runs.create import TaskCreation
 from control_plane.runs.desk import Desks
 from control_plane.runs.explain import Explanations
@@ -144,6 +148,7 @@ class ControlPlane:
     scheduler: Scheduler
     kept: KeptPlans
     approvals: Approvals
+    backtests: Backtests
     sealer: LogSealer
     reach: Reach
     hold_leases: HoldLeases
@@ -168,11 +173,14 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     kept = KeptPlans(db, archives, sealer)
     attached = AttachmentIndex(db)
     secrets = StackSecrets(db, sealer)
-    task_judge = TaskJudge(engine, attached, secrets)
-    approval_judge = ApprovalJudge(engine, attached, secrets)
+    task_judge, approval_judge = (
+        TaskJudge(engine, attached, secrets), ApprovalJudge(engine, attached, secrets)
+    )  # fmt: skip
     guard = PolicyGuard(db, engine, attached, task_judge)
     access = Access(db, guard)
+    login_judge, asked_approvals = LoginJudge(db, engine, attached), AskedApprovals(db, approval_judge)
     decisions = DecisionLog(db, engine, guard, pages)
+    backtests = Backtests(db, engine, decisions, access)
     approvals = Approvals(db, approval_judge, notices)
     notices.wake_approvals = approvals.wake
 
@@ -208,7 +216,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
                 tokens=tokens,
                 authenticator=authenticator,
                 failures=failures,
-                logins=LoginJudge(db, engine, attached),
+                logins=login_judge,
                 bus=bus,
             ),
             pages,
@@ -219,6 +227,14 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             Attachments(db, access, on_change=policies_changed),
             Revisions(db),
             ShadowReports(db, decisions),
+            Simulations(
+                db,
+                engine,
+                access,
+                secrets,
+                Judges(task_judge, AccessJudge(engine, attached), asked_approvals, login_judge),
+            ),
+            backtests,
             access,
             pages,
         ),
@@ -234,7 +250,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             notices,
             authenticator,
             approvals,
-            Explanations(db, task_judge, approval_judge),
+            Explanations(db, task_judge, asked_approvals),
         ),
         runners=RunnerServicer(
             db, Admission(db, failures=failures), connections, desks, reach, sealer, archives, kept
@@ -275,6 +291,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         scheduler,
         kept,
         approvals,
+        backtests,
         LogSealer(db),
         reach,
         hold_leases,
@@ -415,6 +432,7 @@ async def _serve_calls(settings: Config, plane: ControlPlane, stop: asyncio.Futu
         await status.enter_graceful_shutdown()
         plane.servicers.runners.close()
         plane.watches.close()
+        plane.backtests.close()
         await plane.interceptor.door.close(within_s=_GRACE_S)
         # gRPC answers a call that meets its end with a bare CANCELLED: first everybody hears UNAVAILABLE.
         await asyncio.sleep(_LAST_WORDS_S)

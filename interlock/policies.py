@@ -11,6 +11,7 @@ from interlock.request_ids import new_request_id
 from interlock.times import timestamp
 from interlock.transport import Transport
 from interlock.v1 import policy_service_pb2 as pb
+from interlock.v1.backtest_pb2 import BacktestChange, BacktestProgress, BacktestReport, Simulation
 from interlock.v1.policy_pb2 import (
     AttachedPolicy,
     Policy,
@@ -152,3 +153,70 @@ class Policies:
         """What would have changed, had a policy in shadow mode counted."""
         request = pb.GetShadowReportRequest(policy_id=policy_id, since=timestamp(since))
         return await self._transport.call(self._stub.GetShadowReport, request)
+
+    async def simulate(
+        self,
+        body: str,
+        *,
+        kind: PolicyKind.ValueType | str = PolicyKind.POLICY_KIND_UNSPECIFIED,
+        replaces: str = "",
+        stack_id: str = "",
+        command: str = "",
+        run_id: str = "",
+        as_login: str = "",
+        remote_ip: str = "",
+        file_name: str = "",
+    ) -> Simulation:
+        """What a text that is not stored would say now, alone and together with the policies in force.
+
+        `replaces` is the id of a policy that it takes the place of. `as_login` and `remote_ip` say whose call it would
+        be; they need an admin. Raises PolicyRefused.
+        """
+        request = pb.SimulatePolicyRequest(
+            kind=enums.value(PolicyKind, kind),
+            body=body,
+            file_name=file_name,
+            replaces_policy_id=replaces,
+            stack_id=stack_id,
+            command=command,
+            run_id=run_id,
+            as_login=as_login,
+            remote_ip=remote_ip,
+        )
+        return (await self._transport.call(self._stub.SimulatePolicy, request)).simulation
+
+    async def backtest(
+        self,
+        body: str,
+        *,
+        kind: PolicyKind.ValueType | str = PolicyKind.POLICY_KIND_UNSPECIFIED,
+        replaces: str = "",
+        stack_id: str = "",
+        label: str = "",
+        since: datetime | None = None,
+        max_changes: int = 0,
+        file_name: str = "",
+    ) -> AsyncIterator[BacktestProgress | BacktestChange | BacktestReport]:
+        """Evaluates a text that is not stored on the input of every recorded decision of its kind.
+
+        Yields a progress about once a second, changes as they are found (the first `max_changes`; 0 is 100), and last
+        the report. Raises PolicyRefused; PolicyFailed where the text takes too much time or memory again and again.
+        """
+        request = pb.BacktestPolicyRequest(
+            kind=enums.value(PolicyKind, kind),
+            body=body,
+            file_name=file_name,
+            replaces_policy_id=replaces,
+            stack_id=stack_id,
+            label=label,
+            since=timestamp(since),
+            max_changes=max_changes,
+        )
+        async for response in self._transport.stream(self._stub.BacktestPolicy, request):
+            match response.WhichOneof("event"):
+                case "progress":
+                    yield response.progress
+                case "change":
+                    yield response.change
+                case "report":
+                    yield response.report

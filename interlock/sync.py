@@ -176,6 +176,8 @@ class Policies(Face):
     revision = Blocking(policies.Policies.revision)
     rollback = Blocking(policies.Policies.rollback)
     shadow_report = Blocking(policies.Policies.shadow_report)
+    simulate = Blocking(policies.Policies.simulate)
+    backtest = Iterating(policies.Policies.backtest)
 
 
 class Decisions(Face):

@@ -2,6 +2,14 @@
 
 from interlock.v1.audit_pb2 import AuditEvent, AuditHead
 from interlock.v1.audit_service_pb2 import VerifyLogResponse
+from interlock.v1.backtest_pb2 import (
+    BacktestChange,
+    BacktestCount,
+    BacktestEffect,
+    BacktestProgress,
+    BacktestReport,
+    Simulation,
+)
 from interlock.v1.caller_pb2 import Caller
 from interlock.v1.decision_pb2 import Decision, PolicyPrint, PolicyVerdict
 from interlock.v1.errors_pb2 import PolicyFinding
@@ -61,6 +69,11 @@ __all__ = [
     "AttachmentReason",
     "AuditEvent",
     "AuditHead",
+    "BacktestChange",
+    "BacktestCount",
+    "BacktestEffect",
+    "BacktestProgress",
+    "BacktestReport",
     "Caller",
     "ChangeAction",
     "Commit",
@@ -101,6 +114,7 @@ __all__ = [
     "RunnerState",
     "ShadowCount",
     "ShadowReport",
+    "Simulation",
     "SlotHolder",
     "Source",
     "Stack",

@@ -33,6 +33,8 @@ class ApprovalVerdict:
     judged_by: Sequence[PolicyRef]
     policies_version: int
     record: DecisionRecord
+    # What the policies saw; the record has it without secrets.
+    document: Document
 
 
 class ApprovalJudge:
@@ -108,7 +110,7 @@ class ApprovalJudge:
             is_sample=any(each.is_sample for each in said),
             shadow=await shadows.said(None if failure else {Kind.APPROVAL: said}),
         )
-        return ApprovalVerdict(outcome, reason, refs, index.version, record)
+        return ApprovalVerdict(outcome, reason, refs, index.version, record, document)
 
 
 def _refs(index: AttachedPolicies, stack: StackSnapshot) -> list[PolicyRef]:

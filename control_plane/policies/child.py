@@ -32,10 +32,12 @@ _EXHAUSTED = ("out of memory", "cannot allocate memory", "cannot map pages", "fa
 
 @dataclass(frozen=True)
 class Limits:
-    """`memory_bytes` ends the process. `cores` is what it may keep busy, whatever it is asked."""
+    """`memory_bytes` ends the process. `cores` is what it may keep busy, whatever it is asked; one that `gives_way`
+    only has what nobody else on the machine wants."""
 
     memory_bytes: int
     cores: int = max(1, (os.cpu_count() or 1) - 1)
+    gives_way: bool = False
 
 
 class ChildDiedError(Exception):
@@ -146,7 +148,9 @@ async def _spawn(opa: Path, folder: Path, port: int, limits: Limits) -> asyncio.
         "--authentication=token", "--authorization=basic",
         "--skip-version-check", "--log-level=error", ".",
     ]  # fmt: skip
+    last_in_line = ["nice", "-n", "10"] if limits.gives_way and shutil.which("nice") else []
     return await asyncio.create_subprocess_exec(
+        *last_in_line,
         *limited(command, memory_bytes=limits.memory_bytes),
         cwd=folder,
         stdin=asyncio.subprocess.DEVNULL,

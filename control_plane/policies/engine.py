@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import structlog
@@ -25,6 +26,7 @@ from control_plane.policies.inputs import (
     with_command,
 )
 from control_plane.policies.opa import DEFAULT_DEADLINE_S, Opa, SupervisedOpa
+from control_plane.policies.trial import Trial
 from policies.workbench import prints, rewriting
 from policies.workbench.compiler import CompiledPolicy, Compiler
 from policies.workbench.findings import Finding, TextRefusedError
@@ -125,6 +127,16 @@ class PolicyEngine:
         except (TextRefusedError, ToolLimitError) as error:
             log.warning("policy.prints_unknown", cause=str(error))
             return []
+
+    def trial(self, policy: CompiledPolicy, file: str) -> AbstractAsyncContextManager[Trial]:
+        """A text that is not stored, in an OPA of its own: what is decided meanwhile does not wait for it."""
+        return Trial.opened(
+            self._compiler.tools.opa,
+            policy,
+            file,
+            sanitizer_key=self._sanitizer_key,
+            deadline_s=self._deadline_s,
+        )
 
     async def ensure_available(self) -> None:
         """To be called before a change is committed, so that it is refused as a whole while OPA is away.

@@ -67,7 +67,21 @@ class LoginJudge:
             return Login(tuple(teams), answer.grant.admin, answer.record.id)
         raise PoliciesChanged("login policies")
 
-    async def _ask(self, principal: Principal, index: AttachedPolicies) -> _Answer:
+    async def would(self, principal: Principal) -> LoginAnswer:
+        """What they would say of a key that is no admin's; nothing is stored.
+
+        Raises:
+            PoliciesChanged: again and again.
+        """
+        for _ in range(_ATTEMPTS):
+            index = await self._attached.current()
+            try:
+                return await self._ask(principal, index)
+            except PoliciesChanged:
+                continue
+        raise PoliciesChanged("login policies")
+
+    async def _ask(self, principal: Principal, index: AttachedPolicies) -> LoginAnswer:
         started = time.perf_counter_ns()
         document = inputs.login_input(request_of(principal), session_of(principal))
         policies = index.login()
@@ -100,11 +114,13 @@ class LoginJudge:
             is_sample=any(each.is_sample for each in said),
             shadow=await shadows.said(None if failure else {Kind.LOGIN: said}, was=was),
         )
-        return _Answer(grant, failure, record, bool(policies), index.version)
+        return LoginAnswer(grant, failure, record, bool(policies), index.version)
 
 
 @dataclass(frozen=True)
-class _Answer:
+class LoginAnswer:
+    """What login policies say of a key, and its record; `grant` counts for nothing where there is a `failure`."""
+
     grant: Grant
     failure: EvaluationFailed | OpaUnavailable | None
     record: DecisionRecord
@@ -113,7 +129,7 @@ class _Answer:
     policies_version: int
 
 
-def _record(principal: Principal, answer: _Answer, tx: sa.Connection) -> bool:
+def _record(principal: Principal, answer: LoginAnswer, tx: sa.Connection) -> bool:
     """False where the policies are others by now: ask again."""
     if records.policies_version(tx) != answer.policies_version:
         return False

@@ -43,24 +43,29 @@ class DecisionRecord:
         """Without these secrets: each is replaced by its checksum, which is what `sanitized` gives for it."""
         if not checksums:
             return self
-        longest_first = sorted(checksums, key=len, reverse=True)
-
-        def clean(node: Any) -> Any:
-            if isinstance(node, str):
-                for secret in longest_first:
-                    node = node.replace(secret, checksums[secret])
-                return node
-            if isinstance(node, Mapping):
-                return {key: clean(value) for key, value in node.items()}
-            return [clean(each) for each in node] if isinstance(node, list | tuple) else node
-
         return replace(
             self,
-            document=clean(self.document),
-            policies=clean(self.policies),
-            result=clean(self.result),
-            shadow=clean(self.shadow),
+            document=without_secrets(self.document, checksums),
+            policies=without_secrets(self.policies, checksums),
+            result=without_secrets(self.result, checksums),
+            shadow=without_secrets(self.shadow, checksums),
         )
+
+
+def without_secrets(node: Any, checksums: Mapping[str, str]) -> Any:
+    """Plain JSON with each secret replaced by its checksum."""
+    longest_first = sorted(checksums, key=len, reverse=True)
+
+    def clean(node: Any) -> Any:
+        if isinstance(node, str):
+            for secret in longest_first:
+                node = node.replace(secret, checksums[secret])
+            return node
+        if isinstance(node, Mapping):
+            return {key: clean(value) for key, value in node.items()}
+        return [clean(each) for each in node] if isinstance(node, list | tuple) else node
+
+    return clean(node)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -10,9 +12,11 @@ from control_plane import clock
 from control_plane.identity import principal
 from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens, fitting
 from control_plane.policies.attaching import Attachments
+from control_plane.policies.backtest import Backtests
 from control_plane.policies.catalog import PolicyCatalog
 from control_plane.policies.revisions import Revisions
 from control_plane.policies.shadow_report import ShadowReports
+from control_plane.policies.simulate import Simulations
 from control_plane.stacks.access import Access
 from interlock.v1 import policy_pb2, policy_service_pb2_grpc
 from interlock.v1 import policy_service_pb2 as rpc
@@ -25,6 +29,8 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
         attachments: Attachments,
         revisions: Revisions,
         reports: ShadowReports,
+        simulations: Simulations,
+        backtests: Backtests,
         access: Access,
         pages: PageTokens,
     ) -> None:
@@ -32,6 +38,8 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
         self._attachments = attachments
         self._revisions = revisions
         self._reports = reports
+        self._simulations = simulations
+        self._backtests = backtests
         self._access = access
         self._pages = pages
 
@@ -115,3 +123,16 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
     ) -> policy_pb2.ShadowReport:
         since_us = clock.from_timestamp(request.since) if request.HasField("since") else 0
         return await self._reports.of(principal.current.get(), request.policy_id, since_us)
+
+    async def SimulatePolicy(
+        self, request: rpc.SimulatePolicyRequest, context: Any
+    ) -> rpc.SimulatePolicyResponse:
+        simulation = await self._simulations.of(principal.current.get(), request)
+        return rpc.SimulatePolicyResponse(simulation=simulation)
+
+    async def BacktestPolicy(
+        self, request: rpc.BacktestPolicyRequest, context: Any
+    ) -> AsyncIterator[rpc.BacktestPolicyResponse]:
+        async with aclosing(self._backtests.run(principal.current.get(), request)) as responses:
+            async for response in responses:
+                yield response

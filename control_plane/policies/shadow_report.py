@@ -13,23 +13,14 @@ import sqlalchemy as sa
 
 from control_plane import errors
 from control_plane.identity.principal import Principal
-from control_plane.policies import decision_log, store
+from control_plane.policies import decision_log, retrial, store
 from control_plane.policies.decision_log import DecisionLog
 from control_plane.storage.database import Database
 from interlock.v1 import policy_pb2
+from policies.workbench.kinds import Kind
 
 _BATCH: Final = 500
 _SHOWN: Final = 20
-# From the strictest to the most lenient; each kind has its own words.
-_STRICTNESS: Final[Mapping[str, int]] = {
-    word: rank
-    for words in (
-        ("denied", "allowed", "admin"),
-        ("none", "read", "write"),
-        ("rejected", "undecided", "approved"),
-    )
-    for rank, word in enumerate(words)
-}
 
 
 class ShadowReports:
@@ -84,7 +75,7 @@ class _Tally:
             self.decision_ids.append(row.id)
 
     def _changed(self, row: sa.Row[Any], said: Mapping[str, Any]) -> None:
-        if _STRICTNESS[said["would_be"]] < _STRICTNESS[said["was"]]:
+        if retrial.is_stricter(Kind(said["kind"]), said["would_be"], said["was"]):
             self.stricter += 1
         else:
             self.more_lenient += 1

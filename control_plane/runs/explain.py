@@ -7,15 +7,14 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from control_plane import clock, errors
+from control_plane import errors
 from control_plane.identity.principal import Principal
 from control_plane.policies import records
-from control_plane.policies.approval import ApprovalJudge, ApprovalVerdict
 from control_plane.policies.combine import AccessLevel, Approval
 from control_plane.policies.decision_messages import explained
 from control_plane.policies.errors import EvaluationFailed
-from control_plane.policies.inputs import Commit, RunInfo
-from control_plane.policies.tasks import TaskJudge, TaskOutcome, session_of
+from control_plane.policies.tasks import TaskJudge, TaskOutcome
+from control_plane.runs.asked_approval import AskedApprovals
 from control_plane.runs.states import RunState
 from control_plane.stacks import snapshot
 from control_plane.stacks.errors import StackLocked
@@ -25,8 +24,6 @@ from control_plane.storage.database import Database
 from interlock.v1 import run_pb2
 from interlock.v1 import run_service_pb2 as rpc
 
-# What approval policies see as the id of a run that is not there.
-_NO_RUN: Final = "run_00000000000000000000000000"
 _STATES: Final = {
     Approval.APPROVED: RunState.QUEUED,
     Approval.UNDECIDED: RunState.PENDING_REVIEW,
@@ -35,7 +32,7 @@ _STATES: Final = {
 
 
 class Explanations:
-    def __init__(self, db: Database, tasks: TaskJudge, approvals: ApprovalJudge) -> None:
+    def __init__(self, db: Database, tasks: TaskJudge, approvals: AskedApprovals) -> None:
         self._db = db
         self._tasks = tasks
         self._approvals = approvals
@@ -53,31 +50,12 @@ class Explanations:
             allowed=True, outcome="it would be queued", state=run_pb2.RUN_STATE_QUEUED, decision=decision
         )
         if outcome.needs_approval:
-            verdict = await self._approve(principal, basis.stack, request.command)
+            verdict = await self._approvals.of_task(principal, basis.stack, request.command)
             state = _STATES[verdict.outcome]
             response.state = state.to_proto()
             response.outcome = f"it would be {state}: {verdict.reason}"
             response.approval.CopyFrom(explained(verdict.record))
         return response
-
-    async def _approve(self, principal: Principal, stack: StackSnapshot, command: str) -> ApprovalVerdict:
-        now_ns = clock.now_us() * 1000
-        run = RunInfo(
-            id=_NO_RUN,
-            type="TASK",
-            state=RunState.QUEUED.value,
-            command=command,
-            created_at=now_ns,
-            updated_at=now_ns,
-            branch=stack.git_ref,
-            commit=Commit(hash="", branch=stack.git_ref),
-            creator_session=session_of(principal),
-            triggered_by=principal.login,
-            before_init=stack.hooks.before_init[:],
-            project_root=stack.project_root,
-            runner_image=stack.image,
-        )
-        return await self._approvals.judge(run, stack, (), (), caller_login=principal.login)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Approvals:
         Where they cannot be asked now, the run goes on waiting and shows why, and `serve` asks again.
         """
         for _ in range(_ATTEMPTS):
-            basis = await self._db.read(lambda tx: _look(tx, run_id))
+            basis = await self._db.read(lambda tx: look(tx, run_id))
             if basis is None:
                 return
             try:
@@ -115,7 +115,7 @@ class Approvals:
             return
         self.wake()
 
-    async def _settle(self, basis: _Basis, by: Principal | None) -> _Settled:
+    async def _settle(self, basis: Basis, by: Principal | None) -> _Settled:
         policies, version = await self._judge.policies_of(basis.stack)
         as_of = basis.as_of(policies, version)
         if as_of.is_still(basis.approval):
@@ -156,7 +156,7 @@ class _Settled(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Basis:
+class Basis:
     """What a run is judged on, read at one moment."""
 
     run: sa.Row[Any]
@@ -171,16 +171,16 @@ class _Basis:
         return Judged(version, self.stack.version, len(self.reviews), judged_by)
 
 
-def _look(tx: sa.Connection, run_id: str) -> _Basis | None:
-    """None where the run does not wait for approval (any more)."""
+def look(tx: sa.Connection, run_id: str) -> Basis | None:
+    """What it would be judged on now; None where the run does not wait for approval (any more)."""
     run, approval = store.find(tx, run_id), review_store.find(tx, run_id)
     if run is None or approval is None or RunState(run.state) not in REVIEWED:
         return None
     stack = snapshot.load_any(tx, run.stack_id)
-    return _Basis(run, approval, review_store.reviews(tx, run_id), stack, plans.changes(tx, run_id))
+    return Basis(run, approval, review_store.reviews(tx, run_id), stack, plans.changes(tx, run_id))
 
 
-def _held(tx: sa.Connection, basis: _Basis, policies_version: int) -> sa.Row[Any] | None:
+def _held(tx: sa.Connection, basis: Basis, policies_version: int) -> sa.Row[Any] | None:
     """The run, to be moved in this transaction; None where it, its stack, reviews or policies are others by now."""
     run = store.find_to_move(tx, basis.run.id)
     if (
@@ -194,14 +194,14 @@ def _held(tx: sa.Connection, basis: _Basis, policies_version: int) -> sa.Row[Any
     return run
 
 
-def _note_unchanged(tx: sa.Connection, basis: _Basis, as_of: Judged) -> _Settled:
+def _note_unchanged(tx: sa.Connection, basis: Basis, as_of: Judged) -> _Settled:
     if _held(tx, basis, as_of.policies_version) is None:
         return _Settled.CHANGED
     review_store.judged(tx, basis.run.id, as_of)
     return _Settled.AS_BEFORE
 
 
-def _move(tx: sa.Connection, basis: _Basis, verdict: ApprovalVerdict) -> _Settled:
+def _move(tx: sa.Connection, basis: Basis, verdict: ApprovalVerdict) -> _Settled:
     run = _held(tx, basis, verdict.policies_version)
     if run is None:
         return _Settled.CHANGED

@@ -1,7 +1,6 @@
 """`interlock policy`: Rego that decides who may do what."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,11 +15,12 @@ from interlock.cli import (
     policy_new,
     policy_record,
     policy_tests,
+    policy_text,
+    policy_trial,
     show,
 )
 from interlock.cli.choices import PolicyKindName
 from interlock.cli.session import connect
-from interlock.errors import Misconfigured
 from interlock.types import Policy, PolicyKind, RegoVersion
 
 app = typer.Typer(no_args_is_help=True, help="Store policies and attach them to stacks.")
@@ -52,12 +52,12 @@ def create(
     with connect(context) as client:
         policy = client.policies.create(
             name,
-            _read(file),
+            policy_text.read(file),
             kind=kind.value,
             policy_id=policy_id,
             description=description,
             labels=label or (),
-            file_name=_file_name(file),
+            file_name=policy_text.name(file),
         )
     if policy.kind == PolicyKind.POLICY_KIND_LOGIN:
         next_step = "; it is asked at every login"
@@ -124,7 +124,7 @@ def update(
     output: show.Output = show.Format.TEXT,
 ) -> None:
     """Changes what is given and leaves the rest. Counts for every decision from then on."""
-    body = None if file is None else _read(file)
+    body = None if file is None else policy_text.read(file)
     labels = [] if no_labels else label or None
     if body is None and name is None and description is None and labels is None:
         raise typer.BadParameter("nothing to change: give a FILE or an option")
@@ -136,7 +136,7 @@ def update(
             description=description,
             body=body,
             labels=labels,
-            file_name="" if file is None else _file_name(file),
+            file_name="" if file is None else policy_text.name(file),
         )
     show.done(policy, f"policy {policy.id} is changed, revision {policy.revision}", output)
 
@@ -161,6 +161,8 @@ for command in (
     policy_record.history,
     policy_record.diff,
     policy_record.rollback,
+    policy_trial.simulate,
+    policy_trial.backtest,
 ):
     app.command()(command)
 app.command("test")(policy_tests.run)
@@ -181,16 +183,3 @@ def _fields(policy: Policy) -> dict[str, str]:
         "attached to": ", ".join(policy.attached_stack_ids),
         "changed": show.when(policy.update_time),
     }
-
-
-def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise Misconfigured(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise Misconfigured(f"{file}: not UTF-8 at byte {error.start}") from error
-
-
-def _file_name(file: str) -> str:
-    return "stdin.rego" if file == "-" else file[-255:]

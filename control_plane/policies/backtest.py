@@ -1,0 +1,235 @@
+"""Every recorded decision again, with a text that is not stored. Nothing is written; memory does not grow with them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from control_plane import clock
+from control_plane.clock import to_timestamp
+from control_plane.errors import ShuttingDown
+from control_plane.identity.principal import Principal
+from control_plane.ids import first_id
+from control_plane.policies import candidate, retrial
+from control_plane.policies.backtest_report import Tally, effect_numbers
+from control_plane.policies.candidate import Candidate
+from control_plane.policies.decision_log import DecisionLog
+from control_plane.policies.engine import PolicyEngine
+from control_plane.policies.errors import EvaluationFailed
+from control_plane.policies.retrial import Part, Retrial
+from control_plane.policies.trial import SLOW_US, Answer, GivenUp, Trial
+from control_plane.stacks.access import Access
+from control_plane.storage.database import Database
+from control_plane.storage.tables import decisions
+from interlock.v1 import backtest_pb2, policy_pb2
+from interlock.v1 import policy_service_pb2 as rpc
+from policies.workbench.kinds import Kind
+
+_AT_ONCE: Final = 2
+_PAGE: Final = 256
+_PROGRESS_EVERY_S: Final = 1.0
+_DEFAULT_CHANGES: Final = 100
+_COLUMNS: Final[Sequence[sa.Column[Any]]] = (
+    decisions.c.id,
+    decisions.c.stack_id,
+    decisions.c.caller_login,
+    decisions.c.input,
+    decisions.c.policies,
+    decisions.c.result,
+    decisions.c.took_us,
+    decisions.c.decided_at,
+)
+
+
+class Backtests:
+    """One per control plane. `close` ends what is under way."""
+
+    def __init__(self, db: Database, engine: PolicyEngine, log: DecisionLog, access: Access) -> None:
+        self._db = db
+        self._engine = engine
+        self._log = log
+        self._access = access
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._is_closing = False
+
+    def close(self) -> None:
+        """Each is told to begin again elsewhere."""
+        self._is_closing = True
+
+    async def run(
+        self, principal: Principal, request: rpc.BacktestPolicyRequest
+    ) -> AsyncGenerator[rpc.BacktestPolicyResponse]:
+        """As PolicyService.BacktestPolicy says."""
+        kind = await candidate.kind_asked_for(self._db, request)
+        if kind is Kind.LOGIN:
+            principal.require_admin("backtest login policies")
+        if request.stack_id:
+            await self._access.readable(principal, request.stack_id)
+        tried = await candidate.checked(self._engine, kind, request)
+        span, total = await self._db.read(partial(_span, _filters(kind, request)))
+        run = _Run(tried, request, total)
+        yield run.progress()
+        async with self._turns, tried.opened(self._engine) as trial, aclosing(self._pages(span)) as pages:
+            run.begin()
+            may_read: dict[str, bool] = {}
+            async for rows in pages:
+                if self._is_closing:
+                    raise ShuttingDown
+                await self._look_up(principal, rows, may_read)
+                readable = [row for row in rows if may_read[row.stack_id]]
+                for response in await run.page(trial, readable):
+                    yield response
+        yield run.report()
+
+    async def _pages(self, span: Sequence[sa.ColumnElement[bool]]) -> AsyncGenerator[Sequence[sa.Row[Any]]]:
+        """Oldest first; the next one is read while one is evaluated."""
+        reading = asyncio.ensure_future(self._db.read(partial(_page, span, "")))
+        try:
+            while rows := await reading:
+                reading = asyncio.ensure_future(self._db.read(partial(_page, span, rows[-1].id)))
+                yield rows
+        finally:
+            reading.cancel()
+
+    async def _look_up(
+        self, principal: Principal, rows: Sequence[sa.Row[Any]], known: dict[str, bool]
+    ) -> None:
+        """Notes which of the rows' stacks the caller may read."""
+        unknown = list({row.stack_id: row for row in rows if row.stack_id not in known}.values())
+        if unknown:
+            answers = await self._log.readable(principal, unknown)
+            known.update(zip((row.stack_id for row in unknown), answers, strict=True))
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A recorded decision, made ready to be tried again."""
+
+    row: sa.Row[Any]
+    part: Part
+    document: str
+
+
+class _Run:
+    """One backtest: what it has found so far."""
+
+    def __init__(self, tried: Candidate, request: rpc.BacktestPolicyRequest, total: int) -> None:
+        self._tried = tried
+        self._label = request.label
+        self._total = total
+        self._tally = Tally()
+        self._changes_left = request.max_changes or _DEFAULT_CHANGES
+        self._began = self._told = time.monotonic()
+
+    def begin(self) -> None:
+        self._began = self._told = time.monotonic()
+
+    async def page(self, trial: Trial, rows: Sequence[sa.Row[Any]]) -> list[rpc.BacktestPolicyResponse]:
+        """What is to be told of these decisions.
+
+        Raises:
+            EvaluationFailed: the text was given up; it names a decision.
+        """
+        before = self._tally.decisions
+        # JSON takes time, which others need on the event loop.
+        cases = await asyncio.to_thread(self._cases, rows)
+        try:
+            answers = await trial.answers([case.document for case in cases])
+        except GivenUp as error:
+            decision_id = cases[error.at - before].row.id
+            raise EvaluationFailed(
+                f"{error.cause}, again and again, at last in decision {decision_id}; it was given up",
+                policy_name=self._tried.file,
+            ) from error
+        self._tally.passed_over += len(rows) - len(cases)
+        told = [
+            rpc.BacktestPolicyResponse(change=change)
+            for case, answer in zip(cases, answers, strict=True)
+            if (change := self._tried_again(case, answer)) is not None
+        ]
+        if time.monotonic() - self._told >= _PROGRESS_EVERY_S:
+            self._told = time.monotonic()
+            told.append(self.progress())
+        return told
+
+    def progress(self) -> rpc.BacktestPolicyResponse:
+        return rpc.BacktestPolicyResponse(progress=self._tally.progress(self._total, self._rate))
+
+    def report(self) -> rpc.BacktestPolicyResponse:
+        kind = policy_pb2.PolicyKind.Value(f"POLICY_KIND_{self._tried.kind.name}")
+        return rpc.BacktestPolicyResponse(report=self._tally.report(kind, self._tried.replaces, self._rate))
+
+    @property
+    def _rate(self) -> float:
+        return self._tally.decisions / max(time.monotonic() - self._began, 0.001)
+
+    def _cases(self, rows: Sequence[sa.Row[Any]]) -> list[_Case]:
+        return [case for row in rows if (case := self._case(row)) is not None]
+
+    def _case(self, row: sa.Row[Any]) -> _Case | None:
+        """None where it is passed over."""
+        kind = self._tried.kind
+        if self._label and self._label not in json.loads(row.input).get("stack", {}).get("labels", ()):
+            return None
+        part = retrial.part_of(
+            kind, json.loads(row.policies), json.loads(row.result), replaces=self._tried.replaces
+        )
+        return None if part is None else _Case(row, part, retrial.input_for(kind, row.input))
+
+    def _tried_again(self, case: _Case, answer: Answer) -> backtest_pb2.BacktestChange | None:
+        """Counted; the change where it is one that is to be sent."""
+        row = case.row
+        is_slower = answer.took_us > max(SLOW_US, row.took_us)
+        again: Retrial = retrial.retry(case.part, answer.said, is_slower=is_slower)
+        self._tally.add(
+            again,
+            stack_id=row.stack_id,
+            caller_login=row.caller_login,
+            took_us=answer.took_us,
+            is_known=case.part.others is not None,
+        )
+        if not again.effects or not self._changes_left:
+            return None
+        self._changes_left -= 1
+        return backtest_pb2.BacktestChange(
+            decision_id=row.id,
+            create_time=to_timestamp(row.decided_at),
+            stack_id=row.stack_id,
+            caller_login=row.caller_login,
+            effects=effect_numbers(again.effects),
+            was=again.was,
+            would_be=again.would_be,
+            messages=again.messages,
+            evaluation_us=answer.took_us,
+        )
+
+
+def _filters(kind: Kind, request: rpc.BacktestPolicyRequest) -> list[sa.ColumnElement[bool]]:
+    filters = [decisions.c.kind == retrial.recorded_as(kind).value]
+    if request.stack_id:
+        filters.append(decisions.c.stack_id == request.stack_id)
+    if request.HasField("since"):
+        filters.append(decisions.c.id >= first_id("dec", clock.from_timestamp(request.since)))
+    return filters
+
+
+def _span(
+    filters: Sequence[sa.ColumnElement[bool]], tx: sa.Connection
+) -> tuple[list[sa.ColumnElement[bool]], int]:
+    """The filters, and no decision that is made after now; how many there are."""
+    last = tx.execute(sa.select(sa.func.max(decisions.c.id))).scalar() or ""
+    span = [*filters, decisions.c.id <= last]
+    return span, tx.execute(sa.select(sa.func.count()).select_from(decisions).where(*span)).scalar_one()
+
+
+def _page(span: Sequence[sa.ColumnElement[bool]], after_id: str, tx: sa.Connection) -> Sequence[sa.Row[Any]]:
+    statement = sa.select(*_COLUMNS).where(*span, decisions.c.id > after_id)
+    return tx.execute(statement.order_by(decisions.c.id).limit(_PAGE)).all()
