@@ -27,7 +27,7 @@ import sqlalchemy as sa
 from benchmarks import processes, results
 from benchmarks.ground import access_token
 from control_plane import ids
-from control_plane.storage.tables import run_changes, runs, slots, stacks
+from control_plane.storage.tables import lanes, run_changes, runs, slots, stacks
 from interlock.client import Client
 from tests import house
 from tests.house import House
@@ -100,8 +100,8 @@ async def _seed(site: House, stack_count: int) -> None:
 
 
 def _copy(connection: sa.Connection, stack_ids: Sequence[str]) -> None:
-    """The template's stack, slot, runs and history once more for each of these ids."""
-    for table, column in ((stacks, stacks.c.id), (slots, slots.c.stack_id)):
+    """The template's stack, slot, lane, runs and history once more for each of these ids."""
+    for table, column in ((stacks, stacks.c.id), (slots, slots.c.stack_id), (lanes, lanes.c.stack_id)):
         [row] = _rows(connection, table, column, _TEMPLATE)
         connection.execute(sa.insert(table), [{**row, column.name: stack_id} for stack_id in stack_ids])
     queue = _rows(connection, runs, runs.c.stack_id, _TEMPLATE)

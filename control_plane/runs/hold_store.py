@@ -7,29 +7,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from control_plane.storage.tables import runs, slots, stacks
+from control_plane.queue import lanes, order
+from control_plane.storage.tables import runs
 
-_earlier = runs.alias("earlier")
-# Holds whose turn it is: the slot is free, the lock is not another's, and nobody who may start came before.
-_NEXT = (
-    sa.select(runs.c.id)
-    .join(slots, slots.c.stack_id == runs.c.stack_id)
-    .join(stacks, stacks.c.id == runs.c.stack_id)
-    .where(
-        runs.c.id.in_(sa.bindparam("run_ids", expanding=True)),
-        runs.c.type == sa.literal_column("'HOLD'"),
-        runs.c.state == sa.literal_column("'QUEUED'"),
-        slots.c.holder_run_id.is_(None),
-        sa.or_(stacks.c.lock_owner_id.is_(None), stacks.c.lock_owner_id == runs.c.creator_id),
-        ~sa.exists(
-            sa.select(_earlier.c.id).where(
-                _earlier.c.stack_id == runs.c.stack_id,
-                _earlier.c.state == sa.literal_column("'QUEUED'"),
-                _earlier.c.id < runs.c.id,
-                sa.or_(stacks.c.lock_owner_id.is_(None), stacks.c.lock_owner_id == _earlier.c.creator_id),
-            )
-        ),
-    )
+_WAITING = sa.select(runs.c.id, runs.c.stack_id, runs.c.creator_login).where(
+    runs.c.id.in_(sa.bindparam("run_ids", expanding=True)),
+    runs.c.type == sa.literal_column("'HOLD'"),
+    runs.c.state == sa.literal_column("'QUEUED'"),
 )
 _IN_QUEUE: Final = (
     runs.c.type == sa.literal_column("'HOLD'"),
@@ -63,8 +47,16 @@ _RUNNING_DOWN = (
 
 
 def next_in_turn(connection: sa.Connection, run_ids: Collection[str]) -> list[str]:
-    """Those of these runs that are holds whose turn it is."""
-    return list(connection.execute(_NEXT, {"run_ids": sorted(run_ids)}).scalars()) if run_ids else []
+    """Those of these runs that are holds and may have the slot now: it is free, the lock is not another's, and the caller
+    owes it to nobody. They need no runner, so it is always their caller's turn."""
+    if not run_ids:
+        return []
+    waiting = connection.execute(_WAITING, {"run_ids": sorted(run_ids)}).all()
+    able = {
+        stack_id: lanes.able(connection, stack_id) for stack_id in sorted({row.stack_id for row in waiting})
+    }
+    found = {row.id: order.next_on_stack(row.creator_login, able[row.stack_id]) for row in waiting}
+    return [run_id for run_id, chosen in found.items() if chosen is not None and chosen.run_id == run_id]
 
 
 def attend(connection: sa.Connection, run_ids: Collection[str], until_us: int) -> None:

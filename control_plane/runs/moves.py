@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from control_plane import clock
 from control_plane.audit import events
 from control_plane.identity.principal import SYSTEM, Principal
+from control_plane.queue import lanes
 from control_plane.runs import assignments, store
 from control_plane.runs.states import RunState
 from control_plane.storage.outputs import StoredOutput
@@ -84,7 +85,7 @@ def end(
             )
         assignments.end(connection, run.assignment_id, keeps_job=keeps_job)
     elif before is RunState.QUEUED:
-        store.leave_queue(connection, run.stack_id)
+        store.leave_queue(connection, run)
 
 
 def put_down(
@@ -133,5 +134,6 @@ def give_back(connection: sa.Connection, run: sa.Row[Any], reason: str) -> None:
     advance(connection, run, RunState.QUEUED, reason, runner_id="", assignment_id="", unreachable_since=None)
     if not store.free_slot(connection, run):
         raise SlotLost(f"{run.id} does not hold the slot of {run.stack_id} under fencing token {run.fence}")
-    store.join_queue(connection, run.stack_id)
+    store.join_queue(connection, run)
+    lanes.first_again(connection, run.stack_id, run.creator_id)
     assignments.end(connection, run.assignment_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,9 +11,11 @@ import sqlalchemy as sa
 
 from control_plane import clock, errors
 from control_plane.identity.principal import Principal
+from control_plane.limits.caps import Caps
 from control_plane.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES, PageTokens
 from control_plane.policies.combine import Approval
 from control_plane.pools.connections import Connections
+from control_plane.queue import lanes, order
 from control_plane.replicas.registry import Registry
 from control_plane.runs import late, messages, plans, review_store, store, waiting
 from control_plane.runs.errors import WrongState
@@ -124,7 +126,7 @@ class Queries:
         if reviewed.holds(RunState(row.state)):
             why = waiting.for_approval(reviewed.reason)
         elif obstacles is not None and row.type == HOLD:
-            why = waiting.explain_place(row.id, row.creator_id, obstacles)
+            why = waiting.explain_place(row.creator_id, obstacles)
         elif obstacles is not None:
             why = waiting.explain_run(
                 row.id, row.creator_id, RunState(row.state), self._with_runners(obstacles)
@@ -155,14 +157,10 @@ class Queries:
 
     def _with_runners(self, obstacles: waiting.Obstacles) -> waiting.Obstacles:
         runners = self._connections.of_pool(obstacles.pool_id)
-        return waiting.Obstacles(
-            holder_run_id=obstacles.holder_run_id,
-            holder_is=obstacles.holder_is,
-            queue=obstacles.queue,
-            lock_owner=obstacles.lock_owner,
+        return replace(
+            obstacles,
             connected_runners=obstacles.connected_runners + len(runners),
             free_capacity=obstacles.free_capacity + sum(runner.free_capacity for runner in runners),
-            pool_id=obstacles.pool_id,
         )
 
     async def _size(self, row: sa.Row[Any]) -> int | None:
@@ -228,15 +226,38 @@ def _obstacles(connection: sa.Connection, row: sa.Row[Any], replicas: Registry) 
     slot = store.slot(connection, row.stack_id)
     lock = store.lock(connection, row.stack_id)
     elsewhere = replicas.elsewhere(connection, lock.pool_id)
+    runs_before, next_run_id = _standing(connection, row, lock.lock_owner_id)
+    caps = Caps.read(connection)
+    labels = store.labels(connection, row.stack_id) if caps.labels else []
+    times_us = store.slot_times(connection, row.stack_id)
     return waiting.Obstacles(
         holder_run_id=slot.holder_run_id,
         holder_is=waiting.holder_is(slot),
-        queue=store.queued_of_stack(connection, row.stack_id),
+        runs_before=runs_before,
+        next_run_id=next_run_id,
         lock_owner=caller_pb2.Caller.FromString(lock.lock_owner) if lock.lock_owner_id else None,
         connected_runners=len(elsewhere),
         free_capacity=sum(runner.free_capacity for runner in elsewhere),
         pool_id=lock.pool_id,
+        limit=caps.first_reached(lock.pool_id, row.creator_login, labels),
+        expected_wait_s=waiting.expected_wait_s(slot, times_us, runs_before, clock.now_us()),
     )
+
+
+def _standing(connection: sa.Connection, row: sa.Row[Any], lock_owner_id: str | None) -> tuple[int, str]:
+    """How many queued runs of its stack start before this one, and which of all is next."""
+    contenders = [
+        contender
+        for contender in lanes.contenders(connection, row.stack_id)
+        # While the stack is locked, its owner's runs alone can start.
+        if lock_owner_id in (None, contender.creator_id)
+    ]
+    mine = next((each for each in contenders if each.creator_id == row.creator_id), None)
+    if mine is None or RunState(row.state) is not RunState.QUEUED:
+        return 0, ""
+    before_in_lane = store.queued_before(connection, row)
+    first = min(contenders, key=lambda contender: contender.rank)
+    return order.ahead(mine, before_in_lane, contenders), first.run_id
 
 
 def _filters(request: rpc.ListRunsRequest) -> Sequence[sa.ColumnElement[bool]]:

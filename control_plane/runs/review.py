@@ -216,7 +216,7 @@ def _move(tx: sa.Connection, basis: Basis, verdict: ApprovalVerdict) -> _Settled
     match verdict.outcome:
         case Approval.APPROVED if RunState(run.state) is RunState.PENDING_REVIEW:
             moves.advance(tx, run, RunState.QUEUED, verdict.reason)
-            store.join_queue(tx, run.stack_id)
+            store.join_queue(tx, run)
             return _Settled.MOVED
         case Approval.APPROVED:
             return _plan_approved(tx, run, verdict)

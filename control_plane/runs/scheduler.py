@@ -1,4 +1,4 @@
-"""Takes slots: gives the oldest queued runs whose stacks are free to runners with room. Woken, never polling."""
+"""Takes slots: gives the runs whose turn it is, on stacks that are free, to runners with room. Woken, never polling."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from control_plane import errors
+from control_plane import clock, errors
 from control_plane.keys import MasterKeyError, Sealer
+from control_plane.limits.caps import Caps
 from control_plane.pools.connections import Connections, HeldRun
+from control_plane.queue import lanes
 from control_plane.runs import assignments, moves, reach, store
 from control_plane.runs.errors import FencedOut
+from control_plane.runs.holds import HOLD
 from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import RunState
+from control_plane.runs.turn_taking import TurnTaking
 from control_plane.storage.database import Database
 from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_pb2
@@ -51,6 +55,15 @@ class _Claim:
     assignment: rpc.Assignment | None
 
 
+@dataclass(slots=True)
+class _Claims:
+    """What one transaction came to."""
+
+    made: list[_Claim]
+    # Lanes were found where they do not belong: another look finds others in their place.
+    lines_moved: bool = False
+
+
 class Scheduler:
     """One per control plane. Several may run against one database: a slot is taken once."""
 
@@ -76,15 +89,15 @@ class Scheduler:
             await self._awake.wait()
             self._awake.clear()
             try:
-                while await self._dispatch() == BATCH:
+                while await self._dispatch():
                     pass
             except errors.DomainError as error:
                 log.error("scheduler.failed", error=str(error), retry_s=_RETRY_S)
                 await asyncio.sleep(_RETRY_S)
                 self._awake.set()
 
-    async def _dispatch(self) -> int:
-        """Starts up to BATCH runs; returns how many slots were taken."""
+    async def _dispatch(self) -> bool:
+        """Starts up to BATCH runs; True: there may be more to start at once."""
         await self._give_back_unsent()
         rooms = [
             _Room(
@@ -98,39 +111,65 @@ class Scheduler:
             if connection.free_capacity
         ]
         if not rooms:
-            return 0
+            return False
         claims = await self._db.write(lambda connection: self._claim(connection, rooms))
-        for claim in claims:
+        for claim in claims.made:
             if claim.assignment is not None and not self._send(claim, claim.assignment):
                 self._unsent.append(claim)
             self._notices.run_moved(claim.run_id)
             self._notices.queue_changed(claim.stack_id)
         await self._give_back_unsent()
-        return len(claims)
+        return len(claims.made) == BATCH or claims.lines_moved
 
-    def _claim(self, connection: sa.Connection, rooms: Sequence[_Room]) -> list[_Claim]:
+    def _claim(self, connection: sa.Connection, rooms: Sequence[_Room]) -> _Claims:
+        # Held: of several schedulers one counts after the other, so that none starts more than a limit allows.
+        caps = Caps.read(connection, hold=True)
         at_most = min(BATCH, sum(room.free for room in rooms))
         pool_ids = sorted({room.pool_id for room in rooms})
-        claims = self._claim_applies(connection, rooms, pool_ids, at_most)
-        at_most -= len(claims)
-        for row in store.startable(connection, pool_ids, at_most):
-            room = max((room for room in rooms if room.pool_id == row.pool_id), key=lambda room: room.free)
-            if room.free == 0:
+        claims = _Claims(self._claim_applies(connection, rooms, pool_ids, at_most, caps))
+        for pool_id in pool_ids:
+            of_pool = [room for room in rooms if room.pool_id == pool_id]
+            self._claim_queued(connection, of_pool, caps, at_most, claims)
+        return claims
+
+    def _claim_queued(
+        self, connection: sa.Connection, rooms: Sequence[_Room], caps: Caps, at_most: int, claims: _Claims
+    ) -> None:
+        """Of one pool, in the order of turns, until there are `at_most` claims in all."""
+        wanted = min(at_most - len(claims.made), sum(room.free for room in rooms))
+        if wanted <= 0:
+            return
+        turns = TurnTaking(connection, rooms[0].pool_id, caps, wanted)
+        while wanted and (found := turns.next()) is not None:
+            # The run before the slot's change, as everybody who holds both; whoever has just discarded it is seen.
+            run = store.find_to_claim(connection, found.contender.run_id)
+            # A hold takes the slot by itself, once whoever waits for it is there (`holds.offer`).
+            if run is None or RunState(run.state) is not RunState.QUEUED or run.type == HOLD:
                 continue
-            # The run before the slot, as everybody who holds both: nobody waits in a circle, and whoever has just
-            # discarded it is seen (on SQLite nobody else writes meanwhile).
-            run = store.find_to_claim(connection, row.run_id)
-            if run is None or RunState(run.state) is not RunState.QUEUED:
+            labels = store.labels(connection, run.stack_id) if caps.labels else []
+            if caps.full_label(labels) is not None:
+                # A limit was set since the lane was last put into a line.
+                lanes.relabel(connection, run.stack_id, caps.labels.intersection(labels))
+                claims.lines_moved = True
                 continue
             fence = store.take_slot(connection, run.stack_id, run.id)
             if fence is None:
                 continue
-            claims.append(self._assign(connection, run, fence, room))
+            room = max(rooms, key=lambda room: room.free)
+            claims.made.append(self._assign(connection, run, fence, room))
+            caps.started(room.pool_id, run.creator_login, labels)
+            turns.served(found)
             room.free -= 1
-        return claims
+            wanted -= 1
+        turns.settle()
 
     def _claim_applies(
-        self, connection: sa.Connection, rooms: Sequence[_Room], pool_ids: Sequence[str], at_most: int
+        self,
+        connection: sa.Connection,
+        rooms: Sequence[_Room],
+        pool_ids: Sequence[str],
+        at_most: int,
+        caps: Caps,
     ) -> list[_Claim]:
         """Confirmed plans come first: they hold their slot already, and somebody waits for them."""
         claims: list[_Claim] = []
@@ -141,11 +180,15 @@ class Scheduler:
             run = store.find_to_claim(connection, row.id)
             if run is None or RunState(run.state) is not RunState.CONFIRMED or run.assignment_id:
                 continue
+            labels = store.labels(connection, run.stack_id) if caps.labels else []
+            if caps.first_reached(room.pool_id, run.creator_login, labels) is not None:
+                continue
             fence = store.hold_on(connection, run)
             if fence is None:
                 raise moves.SlotLost(f"{run.id} is CONFIRMED and does not hold the slot of {run.stack_id}")
             store.update(connection, run.id, fence=fence, runner_id=room.runner_id, pool_id=room.pool_id)
             claims.append(self._hand_out(connection, _moved(connection, run.id), room))
+            caps.started(room.pool_id, run.creator_login, labels)
             room.free -= 1
         return claims
 
@@ -158,6 +201,7 @@ class Scheduler:
             fence=fence,
             runner_id=room.runner_id,
             pool_id=room.pool_id,
+            slot_taken_at=clock.now_us(),
         )
         return self._hand_out(connection, _moved(connection, run.id), room)
 

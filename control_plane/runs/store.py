@@ -8,6 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from control_plane import clock
+from control_plane.limits import labels as limit_labels
+from control_plane.queue import lanes
 from control_plane.runs import states
 from control_plane.runs.states import RunState
 from control_plane.storage.tables import run_changes, runs, slots, stacks
@@ -27,13 +29,6 @@ _HISTORY = (
     sa.select(run_changes.c.state, run_changes.c.changed_at, run_changes.c.reason)
     .where(run_changes.c.run_id == sa.bindparam("run_id"))
     .order_by(run_changes.c.id)
-)
-
-# `pending` moves by differences, so that a run which is queued while another is claimed is never forgotten.
-_MOVE_PENDING = (
-    sa.update(slots)
-    .where(slots.c.stack_id == sa.bindparam("of_stack"))
-    .values(pending=slots.c.pending + sa.bindparam("difference"))
 )
 
 # Invariants 2 and 3: only the current assignment of a run in the expected state can move it.
@@ -61,46 +56,6 @@ _FREE_SLOT = (
 # Whoever still shows the token of an abandoned run is too late from this moment on, not only from the next run's.
 _BUMP_FENCE = (
     sa.update(slots).where(slots.c.stack_id == sa.bindparam("of_stack")).values(fence=slots.c.fence + 1)
-)
-
-# The next run of a stack that may be started: the oldest, and while the stack is locked the oldest of the lock's owner.
-_MAY_START = sa.and_(
-    runs.c.stack_id == slots.c.stack_id,
-    runs.c.state == sa.literal_column("'QUEUED'"),
-    sa.or_(stacks.c.lock_owner_id.is_(None), stacks.c.lock_owner_id == runs.c.creator_id),
-)
-# A hold that is next in its stack takes the slot by itself, once whoever waits for it is there (`holds.offer`).
-_held = runs.alias("held")
-_A_HOLD_IS_NEXT = sa.exists(
-    sa.select(_held.c.id)
-    .where(
-        _held.c.stack_id == slots.c.stack_id,
-        _held.c.type == sa.literal_column("'HOLD'"),
-        _held.c.state == sa.literal_column("'QUEUED'"),
-        _held.c.id
-        == sa.select(sa.func.min(runs.c.id)).where(_MAY_START).correlate(slots, stacks).scalar_subquery(),
-    )
-    .correlate(slots, stacks)
-)
-# Stacks whose slot is free and which have something to start in these pools, the longest waiting first.
-_STARTABLE = (
-    sa.select(
-        slots.c.stack_id,
-        stacks.c.pool_id,
-        sa.select(sa.func.min(runs.c.id)).where(_MAY_START).scalar_subquery().label("run_id"),
-    )
-    .join(stacks, stacks.c.id == slots.c.stack_id)
-    .where(
-        slots.c.holder_run_id.is_(None),
-        slots.c.pending > sa.literal_column("0"),
-        stacks.c.pool_id.in_(sa.bindparam("pool_ids", expanding=True)),
-        sa.exists(sa.select(runs.c.id).where(_MAY_START)),
-        ~_A_HOLD_IS_NEXT,
-    )
-    .order_by(slots.c.ready_at, slots.c.stack_id)
-    .limit(sa.bindparam("at_most"))
-    # Of several schedulers, each looks at stacks that no other is at.
-    .with_for_update(of=slots, skip_locked=True)
 )
 
 # Invariant 1: taking the slot and bumping its fencing token is one statement that hits a free slot or nothing.
@@ -139,10 +94,22 @@ _HOLD_ON = (
 _OF_RUNNER = sa.select(runs).where(runs.c.runner_id == sa.bindparam("runner_id"), runs.c.state.in_(_ACTIVE))
 _HOLD_OF_RUNNER = _OF_RUNNER.order_by(runs.c.id).with_for_update()
 _ALL_ACTIVE = sa.select(runs).where(runs.c.state.in_(_ACTIVE)).order_by(runs.c.id)
-_QUEUED_OF_STACK = (
-    sa.select(runs.c.id)
-    .where(runs.c.stack_id == sa.bindparam("stack_id"), runs.c.state == sa.literal_column("'QUEUED'"))
-    .order_by(runs.c.id)
+_QUEUED_BEFORE = sa.select(sa.func.count()).where(
+    runs.c.stack_id == sa.bindparam("stack_id"),
+    runs.c.creator_id == sa.bindparam("creator_id"),
+    runs.c.state == sa.literal_column("'QUEUED'"),
+    runs.c.id < sa.bindparam("run_id"),
+)
+# How long the last runs of a stack had its slot.
+_SLOT_TIMES = (
+    sa.select(runs.c.finished_at - runs.c.slot_taken_at)
+    .where(
+        runs.c.stack_id == sa.bindparam("stack_id"),
+        runs.c.slot_taken_at.is_not(None),
+        runs.c.finished_at.is_not(None),
+    )
+    .order_by(runs.c.finished_at.desc())
+    .limit(10)
 )
 _SLOT: sa.Select[Any] = (
     sa.select(
@@ -154,10 +121,13 @@ _SLOT: sa.Select[Any] = (
         runs.c.creator_login.label("holder_login"),
         runs.c.purpose.label("holder_purpose"),
         runs.c.lease_until.label("holder_lease_until"),
+        runs.c.slot_taken_at,
+        runs.c.unreachable_since,
     )
     .outerjoin(runs, runs.c.id == slots.c.holder_run_id)
     .where(slots.c.stack_id == sa.bindparam("stack_id"))
 )
+_LABELS = sa.select(stacks.c.labels).where(stacks.c.id == sa.bindparam("stack_id"))
 _LOCK = sa.select(stacks.c.lock_owner_id, stacks.c.lock_owner, stacks.c.pool_id).where(
     stacks.c.id == sa.bindparam("stack_id")
 )
@@ -186,7 +156,7 @@ def insert_queued(
     connection: sa.Connection, values: Mapping[str, object], reason: str
 ) -> tuple[sa.Row[Any], sa.Row[Any, Any, Any]]:
     """Adds a run in QUEUED and counts it at its stack's slot. Returns its row and the first entry of its history."""
-    connection.execute(_MOVE_PENDING, {"of_stack": values["stack_id"], "difference": 1})
+    _join(connection, str(values["stack_id"]), str(values["creator_id"]), str(values["creator_login"]))
     return _insert(connection, values, RunState.QUEUED, reason)
 
 
@@ -230,14 +200,14 @@ def move(
     return True
 
 
-def leave_queue(connection: sa.Connection, stack_id: str) -> None:
-    """Counts one run less at the slot: it was discarded while queued."""
-    connection.execute(_MOVE_PENDING, {"of_stack": stack_id, "difference": -1})
+def leave_queue(connection: sa.Connection, run: sa.Row[Any]) -> None:
+    """Counts one run less in its lane: it was discarded while queued."""
+    lanes.leave(connection, run.stack_id, run.creator_id)
 
 
-def join_queue(connection: sa.Connection, stack_id: str) -> None:
-    """Counts one run more at the slot: it was given back before anybody accepted it."""
-    connection.execute(_MOVE_PENDING, {"of_stack": stack_id, "difference": 1})
+def join_queue(connection: sa.Connection, run: sa.Row[Any]) -> None:
+    """Counts one run more in its lane: it is queued now."""
+    _join(connection, run.stack_id, run.creator_id, run.creator_login)
 
 
 def free_slot(connection: sa.Connection, run: sa.Row[Any]) -> bool:
@@ -246,7 +216,10 @@ def free_slot(connection: sa.Connection, run: sa.Row[Any]) -> bool:
         _FREE_SLOT,
         {"of_stack": run.stack_id, "of_run": run.id, "of_fence": run.fence, "now": clock.now_us()},
     )
-    return freed.rowcount == 1
+    if freed.rowcount != 1:
+        return False
+    lanes.freed(connection, run.stack_id)
+    return True
 
 
 def bump_fence(connection: sa.Connection, stack_id: str) -> None:
@@ -254,17 +227,13 @@ def bump_fence(connection: sa.Connection, stack_id: str) -> None:
     connection.execute(_BUMP_FENCE, {"of_stack": stack_id})
 
 
-def startable(
-    connection: sa.Connection, pool_ids: Sequence[str], at_most: int
-) -> Sequence[sa.Row[Any, Any, Any]]:
-    """(stack_id, pool_id, run_id) of runs that could take their slot now, at most one per stack."""
-    return connection.execute(_STARTABLE, {"pool_ids": list(pool_ids), "at_most": at_most}).all()
-
-
 def take_slot(connection: sa.Connection, stack_id: str, run_id: str) -> int | None:
     """Takes the free slot of a stack for a run and returns the new fencing token; None where it is not free."""
     row = connection.execute(_TAKE_SLOT, {"of_stack": stack_id, "run": run_id}).one_or_none()
-    return None if row is None else int(row.fence)
+    if row is None:
+        return None
+    lanes.taken(connection, stack_id, run_id, clock.now_us())
+    return int(row.fence)
 
 
 def to_apply(connection: sa.Connection, pool_ids: Sequence[str], at_most: int) -> Sequence[sa.Row[Any, Any]]:
@@ -296,14 +265,26 @@ def all_active(connection: sa.Connection) -> Sequence[sa.Row[Any]]:
     return connection.execute(_ALL_ACTIVE).all()
 
 
-def queued_of_stack(connection: sa.Connection, stack_id: str) -> list[str]:
-    """Ids, in the order in which they will start."""
-    return list(connection.execute(_QUEUED_OF_STACK, {"stack_id": stack_id}).scalars())
+def queued_before(connection: sa.Connection, run: sa.Row[Any]) -> int:
+    """How many queued runs its creator has on the stack that were queued before it."""
+    lane = {"stack_id": run.stack_id, "creator_id": run.creator_id}
+    return int(connection.execute(_QUEUED_BEFORE, {**lane, "run_id": run.id}).scalar_one())
+
+
+def slot_times(connection: sa.Connection, stack_id: str) -> list[int]:
+    """For how many microseconds the last runs of a stack had its slot."""
+    return list(connection.execute(_SLOT_TIMES, {"stack_id": stack_id}).scalars())
 
 
 def slot(connection: sa.Connection, stack_id: str) -> sa.Row[Any]:
-    """(holder_run_id, fence, pending), and of the holder: type, state, login, purpose, lease_until."""
+    """(holder_run_id, fence, pending), and of the holder: type, state, login, purpose, lease_until, slot_taken_at and
+    unreachable_since."""
     return connection.execute(_SLOT, {"stack_id": stack_id}).one()
+
+
+def labels(connection: sa.Connection, stack_id: str) -> Sequence[str]:
+    """Of the stack, as they are now."""
+    return list(connection.execute(_LABELS, {"stack_id": stack_id}).scalar_one())
 
 
 def lock(connection: sa.Connection, stack_id: str) -> sa.Row[Any, Any, Any]:
@@ -319,6 +300,11 @@ def list_page(
     if before_id:
         statement = statement.where(runs.c.id < before_id)
     return connection.execute(statement).all()
+
+
+def _join(connection: sa.Connection, stack_id: str, creator_id: str, creator_login: str) -> None:
+    limited = limit_labels.limited_of_stack(connection, stack_id)
+    lanes.join(connection, stack_id, creator_id, creator_login, limited)
 
 
 def _insert(

@@ -11,6 +11,7 @@ from control_plane import clock, errors
 from control_plane.audit import events
 from control_plane.identity.principal import Principal
 from control_plane.ids import StackId
+from control_plane.queue import lanes
 from control_plane.stacks import snapshot, store
 from control_plane.stacks.access import Access
 from control_plane.stacks.errors import StackLocked
@@ -51,6 +52,7 @@ class Locks:
                     lock_note=note,
                     locked_at=row.locked_at or clock.now_us(),
                 )
+                lanes.stack_changed(connection, row.id)
                 events.record(
                     connection,
                     principal,
@@ -89,6 +91,7 @@ def _unlock(connection: sa.Connection, principal: Principal, row: sa.Row[Any]) -
             f"stack {row.id!r} is locked by {owner.login}; only {owner.login} or an admin may unlock it"
         )
     store.change(connection, row.id, lock_owner_id=None, lock_owner=None, lock_note="", locked_at=None)
+    lanes.stack_changed(connection, row.id)
     events.record(
         connection,
         principal,

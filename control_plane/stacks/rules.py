@@ -13,6 +13,8 @@ from control_plane.audit import events
 from control_plane.identity.principal import Principal
 from control_plane.ids import StackId
 from control_plane.keys import Sealer
+from control_plane.limits import labels
+from control_plane.queue import lanes
 from control_plane.stacks import definition, fields, snapshot, store
 from control_plane.stacks.access import Access
 from control_plane.stacks.errors import StackBusy
@@ -109,6 +111,10 @@ class Stacks:
             values = definition.columns(wanted, paths, self._sealer, before=before)
             _require_pool(connection, str(values.get("pool_id", before.pool.id)))
             store.change(connection, wanted.id, **values, updated_at=clock.now_us())
+            if "pool_id" in values:
+                lanes.stack_changed(connection, wanted.id)
+            if "labels" in values:
+                lanes.relabel(connection, wanted.id, labels.limited_of_stack(connection, wanted.id))
             events.record(
                 connection,
                 principal,

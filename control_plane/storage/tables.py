@@ -218,21 +218,71 @@ slots = Table(
     Column("holder_run_id", String(64)),
     Column("fence", BigInteger, nullable=False, server_default="0"),
     Column("pending", Integer, nullable=False, server_default="0"),
-    # When it became free; the longest waiting stack is served first.
+    # When it became free; of a caller's stacks, the one that has been free for longest is served first.
     Column("ready_at", BigInteger, nullable=False, server_default="0"),
+)
+
+# The queued runs of one caller on one stack. Callers take turns on a stack, and stacks in a caller's turn.
+_OPEN = "open_since IS NOT NULL AND pending > 0"
+_WAITS = "pending > 0"
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("stack_id", String(64), ForeignKey("stacks.id"), primary_key=True),
+    Column("creator_id", String(64), primary_key=True),
+    Column("caller_login", String(128), nullable=False),
+    Column("pool_id", String(64), nullable=False),  # the stack's
+    # The login and, a line each, those labels of the stack that have a limit: what is held back is held back together.
+    Column("line", Text, nullable=False),
+    Column("pending", Integer, nullable=False),
+    # Since when the slot is free for this caller; empty while it is taken, or locked by somebody else. As of the last
+    # moment at which something was pending.
+    Column("open_since", BigInteger),
+    # When it was last given the slot; 0: never.
+    Column("served_at", BigInteger, nullable=False, server_default="0"),
+    # Since when it waits for the slot: since its first run was queued, or since it was last given the slot.
+    Column("waits_since", BigInteger, nullable=False, server_default="0"),
     Index(
-        "slots_ready",
-        "ready_at",
+        "lanes_open",
+        "pool_id",
+        "line",
+        "open_since",
         "stack_id",
-        sqlite_where=text("holder_run_id IS NULL AND pending > 0"),
-        postgresql_where=text("holder_run_id IS NULL AND pending > 0"),
+        sqlite_where=text(_OPEN),
+        postgresql_where=text(_OPEN),
     ),
+    Index("lanes_of_caller", "caller_login", sqlite_where=text(_WAITS), postgresql_where=text(_WAITS)),
+)
+
+# When a caller was last given a runner of a pool. Who waited longest since then is next.
+turns = Table(
+    "turns",
+    metadata,
+    Column("pool_id", String(64), primary_key=True),
+    Column("caller_login", String(128), primary_key=True),
+    Column("served_at", BigInteger, nullable=False),
+)
+
+# How many runs may be active or wait at once, and for how long, as admins say.
+limits = Table(
+    "limits",
+    metadata,
+    Column("kind", String(16), primary_key=True),  # a limits.limit.Kind
+    Column("subject", String(128), primary_key=True),
+    Column("id", String(64), nullable=False),  # for the audit log
+    Column("max_active", Integer),
+    Column("max_queued", Integer),
+    Column("queue_timeout_us", BigInteger),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
 )
 
 _ACTIVE = (
     "state IN ('READY', 'PREPARING', 'INITIALIZING', 'PERFORMING', "
     "'PLANNING', 'UNCONFIRMED', 'CONFIRMED', 'APPLYING', 'HELD', 'EXPIRED')"
 )
+IS_ACTIVE = text(_ACTIVE)
 _QUEUED = "state = 'QUEUED'"
 _TO_APPLY = "state = 'CONFIRMED' AND assignment_id = ''"
 TO_COMPRESS = "output_kept_as = '' AND finished_at IS NOT NULL AND output_size_bytes > 4096"
@@ -240,6 +290,8 @@ _IN_REVIEW = "state = 'PENDING_REVIEW'"
 _PLANNED = "state = 'UNCONFIRMED'"
 _QUEUED_HOLD = "type = 'HOLD' AND state = 'QUEUED'"
 _LEASED = "lease_until IS NOT NULL AND state IN ('QUEUED', 'READY', 'HELD')"
+_MAY_TIME_OUT = "queue_deadline IS NOT NULL AND state IN ('QUEUED', 'PENDING_REVIEW')"
+_HAD_SLOT = "slot_taken_at IS NOT NULL AND finished_at IS NOT NULL"
 
 runs = Table(
     "runs",
@@ -274,6 +326,9 @@ runs = Table(
     Column("performed_at", BigInteger),
     Column("finished_at", BigInteger),
     Column("output_kept_as", String(16), nullable=False, server_default=""),  # "", "compressed" or "moved"
+    # Until when it may wait for a runner; empty: for ever.
+    Column("queue_deadline", BigInteger),
+    Column("slot_taken_at", BigInteger),
     # Tracked runs only.
     Column("auto_confirm", Boolean, nullable=False, server_default=text("false")),
     Column("plan", LargeBinary),  # serialised interlock.v1.PlanSummary
@@ -287,7 +342,29 @@ runs = Table(
     Index(
         "runs_one_active", "stack_id", unique=True, sqlite_where=text(_ACTIVE), postgresql_where=text(_ACTIVE)
     ),
-    Index("runs_queued", "stack_id", "id", sqlite_where=text(_QUEUED), postgresql_where=text(_QUEUED)),
+    Index(
+        "runs_queued",
+        "stack_id",
+        "creator_id",
+        "id",
+        sqlite_where=text(_QUEUED),
+        postgresql_where=text(_QUEUED),
+    ),
+    Index(
+        "runs_may_time_out",
+        "queue_deadline",
+        "id",
+        sqlite_where=text(_MAY_TIME_OUT),
+        postgresql_where=text(_MAY_TIME_OUT),
+    ),
+    # How long runs had the slot: what others have to expect.
+    Index(
+        "runs_had_slot",
+        "stack_id",
+        "finished_at",
+        sqlite_where=text(_HAD_SLOT),
+        postgresql_where=text(_HAD_SLOT),
+    ),
     # Confirmed plans that no runner has been given yet.
     Index("runs_to_apply", "pool_id", "id", sqlite_where=text(_TO_APPLY), postgresql_where=text(_TO_APPLY)),
     Index("runs_pending_review", "id", sqlite_where=text(_IN_REVIEW), postgresql_where=text(_IN_REVIEW)),

@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from control_plane import clock, ids
 from control_plane.identity.principal import Principal
 from control_plane.keys import MasterKey, Sealer
+from control_plane.limits.caps import Caps
 from control_plane.pools.connections import Connections, RunnerConnection
 from control_plane.runs import assignments, moves, store
 from control_plane.runs.states import RunState
+from control_plane.runs.turn_taking import TurnTaking
 from control_plane.storage import tables
 from control_plane.storage.database import Database
 from interlock.v1 import runner_service_pb2 as rpc
@@ -42,7 +44,7 @@ class World:
 
     async def queue(self, stack_id: str = STACK, by: Principal = ADA, **columns: object) -> str:
         run_id = ids.new_id("run")
-        await self.db.write(lambda tx: _insert_run(tx, run_id, stack_id, by, columns))
+        await self.db.write(lambda tx: insert_run(tx, run_id, stack_id, by, columns))
         return run_id
 
     async def assign(
@@ -51,6 +53,10 @@ class World:
         """Takes the slot for a run, as the scheduler does."""
         given = job or rpc.Job(command="true")
         return await self.db.write(lambda tx: self._assign(tx, run_id, runner_id, boot_id, given))
+
+    async def startable(self, pool_id: str = "public") -> list[str]:
+        """Ids of runs that could be given a runner of the pool now, the next one first."""
+        return await self.db.write(lambda tx: _startable(tx, pool_id))
 
     async def state(self, run_id: str) -> RunState:
         return RunState((await self.row(run_id)).state)
@@ -115,6 +121,15 @@ def connect_runner(
     return runner
 
 
+def _startable(tx: sa.Connection, pool_id: str) -> list[str]:
+    turns = TurnTaking(tx, pool_id, Caps.read(tx), 100)
+    found = []
+    while (run := turns.next()) is not None:
+        found.append(run.contender.run_id)
+        turns.served(run)
+    return found
+
+
 def insert_stack(tx: sa.Connection, stack_id: str, pool_id: str, **columns: object) -> None:
     now = clock.now_us()
     tx.execute(
@@ -141,7 +156,7 @@ def insert_stack(tx: sa.Connection, stack_id: str, pool_id: str, **columns: obje
     tx.execute(sa.insert(tables.slots), {"stack_id": stack_id})
 
 
-def _insert_run(
+def insert_run(
     tx: sa.Connection, run_id: str, stack_id: str, by: Principal, columns: Mapping[str, object]
 ) -> None:
     now = clock.now_us()

@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
-from control_plane.runs import progress, reach, store
+from control_plane.runs import progress, reach
 from control_plane.runs import stop as stopping
 from control_plane.runs.errors import WrongState
 from control_plane.runs.states import RunState
@@ -69,7 +69,7 @@ async def test_a_queued_run_that_is_stopped_is_discarded_and_leaves_the_queue(wo
     run = await world.queue()
     await stop(world, run)
     assert await world.state(run) is RunState.DISCARDED
-    assert await world.db.write(lambda tx: store.startable(tx, ["public"], 10)) == []
+    assert await world.startable() == []
 
 
 async def test_a_run_lost_before_its_gate_fails_and_frees_the_slot(world: World) -> None:
@@ -85,8 +85,7 @@ async def test_a_run_that_no_runner_had_accepted_goes_back_to_the_queue(world: W
     await world.assign(run)
     await world.db.write(lambda tx: reach.give_up(tx, stopping.find(tx, run), "gone"))
     assert (await world.state(run), await world.holder()) == (RunState.QUEUED, None)
-    startable = await world.db.write(lambda tx: store.startable(tx, ["public"], 10))
-    assert [row.run_id for row in startable] == [run]
+    assert await world.startable() == [run]
 
 
 async def test_a_run_back_in_the_queue_gets_a_new_assignment_and_a_higher_fencing_token(world: World) -> None:

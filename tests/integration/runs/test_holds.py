@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from control_plane import clock, errors
 from control_plane.identity.principal import Principal
+from control_plane.queue import lanes
 from control_plane.runs import hold_store, holds, store, waiting
 from control_plane.runs.errors import StaleToken, WrongState
 from control_plane.runs.feeds import Feeds
@@ -21,6 +22,7 @@ from control_plane.storage.shared_clock import now_us
 from interlock.v1 import run_pb2
 from interlock.v1 import slot_service_pb2 as rpc
 from tests.integration.runs.conftest import ADA, STACK, World
+from tests.integration.runs.dispatching import Dispatching
 
 BOB = Principal(id="key_00000000000000000000000bob", login="bob", name="Bob")
 ROOT = Principal(id="key_0000000000000000000000root", login="root", name="Root", admin=True)
@@ -78,7 +80,17 @@ async def fence(world: World) -> int:
 
 async def lock(world: World, by: Principal | None) -> None:
     owner = {"lock_owner_id": by.id, "lock_owner": b""} if by else {"lock_owner_id": None, "lock_owner": None}
-    await world.db.write(lambda tx: tx.execute(sa.update(tables.stacks).values(**owner)))
+
+    def unit(tx: sa.Connection) -> None:
+        tx.execute(sa.update(tables.stacks).values(**owner))
+        lanes.stack_changed(tx, STACK)
+
+    await world.db.write(unit)
+
+
+async def started(world: World) -> list[str]:
+    """What a runner with room is given now."""
+    return await Dispatching(world.db, capacity=4).start()
 
 
 async def actions(world: World, run_id: str) -> Sequence[tuple[str, str]]:
@@ -109,22 +121,19 @@ async def test_a_hold_takes_the_slot_in_two_steps_and_gives_it_back(world: World
 
 async def test_tasks_and_holds_get_the_slot_in_the_order_in_which_they_came(world: World) -> None:
     first, task, second = await ask(world), await world.queue(), await ask(world)
-    startable = await world.db.write(lambda tx: store.startable(tx, ["public"], 16))
-    assert not startable
+    assert await started(world) == []
     assert not await offer(world, second)
     assert await offer(world, first)
     await release(world, first)
     assert not await offer(world, second)
-    [row] = await world.db.write(lambda tx: store.startable(tx, ["public"], 16))
-    assert row.run_id == task
+    assert await started(world) == [task]
 
 
 async def test_a_task_of_another_stack_starts_while_a_hold_is_next(world: World) -> None:
     await world.add_stack("other")
     await ask(world)
     task = await world.queue("other")
-    [row] = await world.db.write(lambda tx: store.startable(tx, ["public"], 16))
-    assert row.run_id == task
+    assert await started(world) == [task]
 
 
 async def test_of_two_that_are_offered_the_slot_at_once_one_has_it(world: World) -> None:

@@ -16,6 +16,7 @@ from control_plane import clock, errors, ids
 from control_plane.identity.principal import Principal
 from control_plane.keys import MasterKey, Sealer
 from control_plane.paging import PageTokens
+from control_plane.queue import lanes
 from control_plane.stacks import snapshot
 from control_plane.stacks.access import Access
 from control_plane.stacks.environment import Environments
@@ -175,6 +176,6 @@ def _insert_run(
     tx.execute(sa.insert(tables.runs), values | columns)
     slot = sa.update(tables.slots).where(tables.slots.c.stack_id == stack_id)
     if state == "QUEUED":
-        tx.execute(slot.values(pending=tables.slots.c.pending + 1))
+        lanes.join(tx, stack_id, WRITER.id, WRITER.login, ())
     elif state in {"READY", "PREPARING", "INITIALIZING", "PERFORMING"}:
         tx.execute(slot.values(holder_run_id=run_id, fence=tables.slots.c.fence + 1))

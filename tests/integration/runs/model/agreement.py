@@ -12,6 +12,7 @@ from control_plane.storage.tables import (
     assignments,
     audit_events,
     decisions,
+    lanes,
     requests,
     run_changes,
     runs,
@@ -42,6 +43,12 @@ def assert_agrees(tx: sa.Connection, expected: Expected) -> None:
         assert (row.holder_run_id, row.fence) == (stack.holder, stack.fence)
         assert row.pending == len(expected.pending(row.stack_id))
         _assert_one_active(row, stored, stack)
+    waiting = {row.stack_id: row for row in _rows(tx, lanes, lanes.c.stack_id.in_(stack_ids)) if row.pending}
+    assert waiting.keys() == {each for each in stack_ids if expected.pending(each)}
+    for stack_id, row in waiting.items():
+        # One caller makes them all.
+        assert row.pending == len(expected.pending(stack_id))
+        assert (row.open_since is None) == bool(expected.stacks[stack_id].holder)
     tasks = [run.id for run in expected.runs.values() if not run.is_tracked]
     assert sorted(row.run_id for row in _rows(tx, decisions, decisions.c.stack_id.in_(stack_ids))) == sorted(
         tasks
