@@ -323,6 +323,19 @@ def test_a_killed_backup_is_none_and_a_killed_restore_is_no_installation(
     killed(live.ground, "control_plane.keeping.manifest.write", "backup", str(tmp_path / "early"))
     assert not (tmp_path / "early").exists()
 
+    ended = command(
+        live.ground,
+        "-c",
+        "import os, sys, control_plane.keeping.manifest as it\n"
+        "it.write = lambda *_: os.kill(os.getpid(), 15)\n"
+        "from control_plane.keeping.__main__ import main\n"
+        "main(sys.argv[1:])\n",
+        "backup",
+        str(tmp_path / "late"),
+    )
+    assert ended.returncode == 128 + 15
+    assert not list(tmp_path.glob("*late*"))
+
     folder, _ = made_backup(live, tmp_path / "backup")
     new = Ground(
         tmp_path / "new",
