@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from control_plane.audit.sealer import LogSealer
-from control_plane.keeping import audit_check, dumps, files, manifest, verify
+from control_plane.keeping import audit_check, dumps, files, manifest, restore, verify
 from control_plane.keeping.errors import (
     DamagedBackup,
     DatabaseUnfit,
@@ -313,6 +313,10 @@ def test_a_full_disk_leaves_neither_half_a_backup_nor_half_an_installation(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "live"]
     seen.clear()
     with installations.empty_ground(databases, kind, tmp_path / "new") as ground:
+        refused(OSError, "No space left", folder, ground)
+        monkeypatch.setattr(files, "copy", original)
+        # The files are in place by then, the database is not.
+        monkeypatch.setattr(restore, "_put_database", lambda *_: full_at_the_fourth(0, tmp_path, 0))
         refused(OSError, "No space left", folder, ground)
 
 
