@@ -1,6 +1,6 @@
 """`client.policies`: Rego and what it is attached to."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import grpc
@@ -40,12 +40,13 @@ class Policies:
         description: str = "",
         labels: Iterable[str] = (),
         file_name: str = "",
+        tests: Mapping[str, str] | None = None,
         request_id: str | None = None,
     ) -> Policy:
         """`kind` is "task", "access", "approval" or "login". A label `autoattach:LABEL` attaches it to
-        every stack with LABEL, `autoattach:*` to all.
+        every stack with LABEL, `autoattach:*` to all. `tests` are texts by file name, which have to pass.
 
-        Raises PolicyRefused, whose `findings` name file (your `file_name`), line and column.
+        Raises PolicyRefused, whose `findings` name file (your `file_name` or the test's), line and column.
         """
         policy = Policy(
             id=policy_id,
@@ -56,7 +57,10 @@ class Policies:
             labels=labels,
         )
         request = pb.CreatePolicyRequest(
-            policy=policy, request_id=request_id or new_request_id(), file_name=file_name
+            policy=policy,
+            request_id=request_id or new_request_id(),
+            file_name=file_name,
+            tests=_test_files(tests),
         )
         return await self._transport.call(self._stub.CreatePolicy, request)
 
@@ -86,14 +90,19 @@ class Policies:
         body: str | None = None,
         labels: Iterable[str] | None = None,
         file_name: str = "",
+        tests: Mapping[str, str] | None = None,
     ) -> Policy:
-        """Changes what is given and leaves the rest. With an `etag`, raises StaleEtag if that is stale."""
+        """Changes what is given and leaves the rest. With an `etag`, raises StaleEtag if that is stale.
+
+        `tests` are of the new `body`, by file name.
+        """
         changes = {"name": name, "description": description, "body": body, "labels": labels}
         given = {field: value for field, value in changes.items() if value is not None}
         request = pb.UpdatePolicyRequest(
             policy=Policy(id=policy_id, etag=etag, **given),  # type: ignore[arg-type]  # typed in the signature
             update_mask=FieldMask(paths=given),
             file_name=file_name,
+            tests=_test_files(tests),
         )
         return await self._transport.call(self._stub.UpdatePolicy, request)
 
@@ -220,3 +229,7 @@ class Policies:
                     yield response.change
                 case "report":
                     yield response.report
+
+
+def _test_files(tests: Mapping[str, str] | None) -> list[pb.PolicyTestFile]:
+    return [pb.PolicyTestFile(file_name=name, body=body) for name, body in (tests or {}).items()]

@@ -96,7 +96,7 @@ class PolicyCatalog:
             raise errors.InvalidField(
                 "policy.id", f"cannot be made from the name {wanted.name!r}; choose one"
             )
-        compiled = await self._check(kind_of(wanted.kind), wanted.body, request.file_name)
+        compiled = await self._check(kind_of(wanted.kind), request)
 
         def unit(tx: sa.Connection) -> sa.Row[Any]:
             known = requests.find(tx, principal.id, "CreatePolicy", request.request_id, request)
@@ -126,8 +126,10 @@ class PolicyCatalog:
             _require_name(wanted)
         before = await self._db.read(lambda tx: _found(tx, wanted.id))
         compiled = None
+        if request.tests and "body" not in paths:
+            raise errors.InvalidField("tests", "are of a new text; name body in update_mask")
         if "body" in paths:
-            compiled = await self._check(Kind(before.kind), wanted.body, request.file_name)
+            compiled = await self._check(Kind(before.kind), request)
 
         def unit(tx: sa.Connection) -> sa.Row[Any]:
             row = held(tx, wanted.id, wanted.etag)
@@ -160,7 +162,7 @@ class PolicyCatalog:
                 f"{request.revision} was of another policy {request.policy_id!r}, which was deleted; "
                 f"create a policy from its text instead",
             )
-        compiled = await self._check(Kind(before.kind), earlier.body, "")
+        compiled = await self._engine.check(Kind(before.kind), earlier.body)
 
         def unit(tx: sa.Connection) -> sa.Row[Any]:
             if requests.find(tx, principal.id, _ROLLBACK, request.request_id, request) is not None:
@@ -220,8 +222,14 @@ class PolicyCatalog:
         self._on_change()
         return await self._message(row)
 
-    async def _check(self, kind: Kind, text: str, file_name: str) -> CompiledPolicy:
-        return await self._engine.check(kind, text, file_name or _DEFAULT_FILE)
+    async def _check(
+        self, kind: Kind, request: rpc.CreatePolicyRequest | rpc.UpdatePolicyRequest
+    ) -> CompiledPolicy:
+        file, tests = request.file_name or _DEFAULT_FILE, [test.file_name for test in request.tests]
+        if repeated := {name for name in [file, *tests] if [file, *tests].count(name) > 1}:
+            raise errors.InvalidField("tests", f"has {min(repeated)} twice")
+        bodies = {test.file_name: test.body for test in request.tests}
+        return await self._engine.check(kind, request.policy.body, file, tests=bodies)
 
     async def _message(self, row: sa.Row[Any]) -> policy_pb2.Policy:
         stacks = await self._db.read(lambda tx: store.attached_stacks(tx, row.id))

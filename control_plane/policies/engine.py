@@ -27,7 +27,7 @@ from control_plane.policies.inputs import (
 )
 from control_plane.policies.opa import DEFAULT_DEADLINE_S, Opa, SupervisedOpa
 from control_plane.policies.trial import Trial
-from policies.workbench import prints, rewriting
+from policies.workbench import prints, rewriting, upload
 from policies.workbench.compiler import CompiledPolicy, Compiler
 from policies.workbench.findings import Finding, TextRefusedError
 from policies.workbench.kinds import Kind
@@ -104,14 +104,16 @@ class PolicyEngine:
     async def stop(self) -> None:
         await self._opa.stop()
 
-    async def check(self, kind: Kind, text: str, filename: str = "policy.rego") -> CompiledPolicy:
-        """Everything that an upload needs, without changing anything.
+    async def check(
+        self, kind: Kind, text: str, filename: str = "policy.rego", *, tests: Mapping[str, str] | None = None
+    ) -> CompiledPolicy:
+        """Everything that an upload needs, without changing anything; `tests` are texts by file name.
 
         Raises:
             PolicyRefused: with findings at the author's lines.
         """
         try:
-            return await self._compiler.compile(kind, text, filename)
+            return await upload.accepted(self._compiler, kind, text, filename, tests or {})
         except TextRefusedError as refused:
             raise PolicyRefused(refused.findings) from refused
 

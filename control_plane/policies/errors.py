@@ -12,6 +12,11 @@ from interlock.v1 import errors_pb2
 from interlock.v1.errors_pb2 import ErrorReason
 from policies.workbench.findings import Finding
 
+# gRPC drops an answer whose trailers are longer than 32 KiB, and these are in base64.
+_MOST_BYTES = 12 << 10
+_MOST_TEXT = 500
+_MOST_IN_WORDS = 10
+
 
 class PolicyRefused(DomainError):
     """The text does not parse, type-check or keep to what a policy may use. Nothing was changed."""
@@ -21,19 +26,30 @@ class PolicyRefused(DomainError):
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
-        details = errors_pb2.PolicyRefused(
-            findings=[
-                errors_pb2.PolicyFinding(
-                    file=finding.file,
-                    line=finding.line,
-                    column=finding.column,
-                    message=finding.message,
-                    hint=finding.hint,
-                )
-                for finding in self.findings
-            ]
+        shown = _fitting(self.findings)
+        details = errors_pb2.PolicyRefused(findings=shown)
+        super().__init__("\n".join(map(str, self.findings[:_MOST_IN_WORDS])), details=[details])
+
+
+def _fitting(findings: Sequence[Finding]) -> list[errors_pb2.PolicyFinding]:
+    """As many as an answer's trailers take; how many more there are is said last."""
+    shown: list[errors_pb2.PolicyFinding] = []
+    room = _MOST_BYTES
+    for place, finding in enumerate(findings):
+        told = errors_pb2.PolicyFinding(
+            file=finding.file,
+            line=finding.line,
+            column=finding.column,
+            message=finding.message[:_MOST_TEXT],
+            hint=finding.hint[:_MOST_TEXT],
         )
-        super().__init__("\n".join(map(str, self.findings)), details=[details])
+        room -= told.ByteSize()
+        if room < 0:
+            more = f"{len(findings) - place} more are not shown; see all with: interlock policy check"
+            shown.append(errors_pb2.PolicyFinding(file=finding.file, message=more))
+            break
+        shown.append(told)
+    return shown
 
 
 class TaskDenied(DomainError):

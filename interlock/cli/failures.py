@@ -40,7 +40,8 @@ def _where(error: errors.InterlockError) -> Iterator[str]:
     match error:
         case errors.PolicyRefused():
             for finding in error.findings:
-                yield f"{finding.file}:{finding.line}:{finding.column}: {finding.message}"
+                known = [str(number) for number in (finding.line, finding.column) if number]
+                yield f"{':'.join([finding.file, *known])}: {finding.message}"
                 if finding.hint:
                     yield f"  {finding.hint}"
         case errors.InvalidArgument():

@@ -28,6 +28,12 @@ app = typer.Typer(no_args_is_help=True, help="Store policies and attach them to 
 PolicyId = Annotated[
     str, typer.Argument(metavar="POLICY", help="The policy's id.", autocompletion=complete.policies)
 ]
+TestFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE", help="The text's tests: where one fails, nothing is changed. May be repeated."
+    ),
+]
 LABEL_HELP = (
     "autoattach:LABEL attaches it to every stack with LABEL, autoattach:* to all; autoattach-shadow:… likewise, in "
     "shadow mode. May be repeated."
@@ -43,6 +49,7 @@ def create(
     policy_id: Annotated[str, typer.Option("--id", help="The id, if not made from the name.")] = "",
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
     label: Annotated[list[str] | None, typer.Option(help=LABEL_HELP)] = None,
+    test: TestFiles = None,
     output: show.Output = show.Format.TEXT,
 ) -> None:
     """Stores a policy. What is wrong with its text is printed as file:line:column: message.
@@ -58,6 +65,7 @@ def create(
             description=description,
             labels=label or (),
             file_name=policy_text.name(file),
+            tests=_tests(test),
         )
     if policy.kind == PolicyKind.POLICY_KIND_LOGIN:
         next_step = "; it is asked at every login"
@@ -117,6 +125,7 @@ def update(
     name: Annotated[str | None, typer.Option(help="The new name.")] = None,
     description: Annotated[str | None, typer.Option(help="The new description.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="The new labels, in place of all old ones.")] = None,
+    test: TestFiles = None,
     no_labels: Annotated[bool, typer.Option("--no-labels", help="Take all labels off.")] = False,
     etag: Annotated[
         str, typer.Option(help="Refuse unless this is the policy's etag: somebody else changed it meanwhile.")
@@ -137,6 +146,7 @@ def update(
             body=body,
             labels=labels,
             file_name="" if file is None else policy_text.name(file),
+            tests=_tests(test),
         )
     show.done(policy, f"policy {policy.id} is changed, revision {policy.revision}", output)
 
@@ -183,3 +193,7 @@ def _fields(policy: Policy) -> dict[str, str]:
         "attached to": ", ".join(policy.attached_stack_ids),
         "changed": show.when(policy.update_time),
     }
+
+
+def _tests(files: list[str] | None) -> dict[str, str]:
+    return {policy_text.name(file): policy_text.read(file) for file in files or ()}

@@ -11,6 +11,7 @@ from policies.workbench.syntax import Module, Node, Position, import_name, rule_
 
 _RESERVED_PACKAGES = ("interlock", "system")
 _HELPER = ["data", "interlock", "lib", "sanitized"]
+_REMOTE_SCHEMA = "interlock/remote-schema"
 _LITERALS = {"boolean", "string", "number", "null", "object", "array", "set"}
 
 
@@ -31,9 +32,17 @@ def findings(module: Module, kind: Kind, file: str) -> list[Finding]:
     )
 
 
+def remote_schemas(module: Module, file: str) -> list[Finding]:
+    """Of a text of which nothing else is asked."""
+    return [
+        Finding(file, position.line, position.column, message, hint, _REMOTE_SCHEMA)
+        for position, message, hint in _remote_schemas(module)
+    ]
+
+
 def may_reach_out(found: Sequence[Finding]) -> bool:
     """OPA must not be given such a text, not even to check it."""
-    return any(finding.rule == "interlock/remote-schema" for finding in found)
+    return any(finding.rule == _REMOTE_SCHEMA for finding in found)
 
 
 def _package(module: Module) -> Iterator[tuple[Position, str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -18,6 +19,9 @@ from policies.workbench.pairing import Unit
 from policies.workbench.toolchain import Output, Toolchain, ToolLimitError
 
 _MOST_EXPLAINED: Final = 10
+# Each test; a policy that takes half as long is refused at the server.
+_TEST_TIMEOUT_S: Final = 3
+_LATE: Final = re.compile("deadline exceeded|timed out|query cancelled")
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ async def run(
     kind: Kind | None = None,
     is_limited: bool = False,
 ) -> Report:
-    """See `bench.laid_out` for the arguments.
+    """See `bench.laid_out` for the arguments. With `is_limited` it is only said which tests fail: nobody waits for more.
 
     Raises:
         ToolLimitError: it takes too long or too much memory.
@@ -77,7 +81,9 @@ async def run(
     tried = []
     for dialect in bench.dialects(unit):
         table = await bench.laid_out(tools, unit, data, dialect, kind=kind, is_limited=is_limited)
-        report = await _judged(tools, unit, table)
+        report = await _judged(tools, unit, table, with_coverage=not is_limited)
+        if not report.findings and is_limited:
+            return report
         if not report.findings:
             return replace(report, explanations=await _explained(tools, unit, table, report.results))
         tried.append(report)
@@ -92,14 +98,17 @@ def merged(coverage: Iterable[Coverage]) -> list[Coverage]:
     return [found[file] for file in sorted(found)]
 
 
-async def _judged(tools: Toolchain, unit: Unit, table: Bench) -> Report:
-    judged, covered = await asyncio.gather(
-        table.run(tools, "test", "--format=json"), table.run(tools, "test", "--format=json", "--coverage")
-    )
+async def _judged(tools: Toolchain, unit: Unit, table: Bench, *, with_coverage: bool) -> Report:
+    timeout = f"--timeout={_TEST_TIMEOUT_S}s"
+    judging = [table.run(tools, "test", "--format=json", timeout)]
+    if with_coverage:
+        judging.append(table.run(tools, "test", "--format=json", timeout, "--coverage"))
+    judged, *covered = await asyncio.gather(*judging)
     results = await asyncio.to_thread(_results, judged, table.names)
     if results is None:
         return Report(findings=await _unloadable(tools, unit, table, judged))
-    return Report(results, await asyncio.to_thread(_coverage, covered, table.names))
+    coverage = [each for output in covered for each in _coverage(output, table.names)]
+    return Report(results, coverage)
 
 
 def _results(output: Output, names: Mapping[str, str]) -> list[Result] | None:
@@ -115,7 +124,9 @@ def _result(entry: Mapping[str, Any], names: Mapping[str, str]) -> Result:
     place = entry["location"]
     failure = "failed" if entry.get("fail") else ""
     if error := entry.get("error"):
-        failure = f"could not be evaluated: {error.get('message', error)}"
+        said = str(error.get("message", error))
+        is_late = _LATE.search(said) is not None
+        failure = f"takes more than {_TEST_TIMEOUT_S} s" if is_late else f"could not be evaluated: {said}"
     return Result(
         names.get(place["file"], place["file"]), place["row"], entry["package"], entry["name"],
         failure, bool(entry.get("skip")),

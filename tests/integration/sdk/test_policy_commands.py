@@ -107,3 +107,42 @@ def test_a_dry_run_says_what_would_happen_and_runs_nothing(dev: Dev, stack: str,
     assert denied.returncode == 125
     assert f"why\tdenied by {policy}: no one\n" in denied.stdout
     assert dev.run("task", "list", "--stack", stack).stdout == ""
+
+
+def test_a_policy_is_evaluated_on_what_is_on_record(dev: Dev, stack: str, tmp_path: Path) -> None:
+    policy = created(dev, tmp_path, f"asks-{stack}", "task", RULE.format("one") + "sample if true\n")
+    dev.run("policy", "attach", policy, stack)
+    run = dev.run("task", "run", stack, "--detach", "--", "two").stdout.strip()
+    dev.run("task", "run", stack, "--detach", "--", "one", check=False)
+    (tmp_path / "new.rego").write_text(RULE.format("two"))
+    (tmp_path / "read.rego").write_text("package p\nimport rego.v1\nread if not input.request.command\n")
+    samples = dev.run("decision", "list", "--stack", stack, "--samples").stdout.splitlines()
+    [denied] = [line.split("\t")[0] for line in samples if "denied" in line]
+
+    of_run = dev.run("policy", "eval", str(tmp_path / "new.rego"), "--run", run)
+    of_sample = dev.run("policy", "eval", str(tmp_path / f"{policy}.rego"), "--sample", denied)
+    of_access = dev.run(
+        "policy", "eval", str(tmp_path / "read.rego"), "--sample", denied, "--kind", "access", check=False
+    )
+
+    assert "new.rego denies\n" in of_run.stdout
+    assert 'deny\t["no two"]' in of_run.stdout
+    assert 'deny\t["no one"]' in of_sample.stdout
+    assert "undefined field 'command'" in of_access.stdout
+    other = dev.run("policy", "eval", str(tmp_path / "new.rego"), "--run", "run_" + "0" * 26, check=False)
+    assert other.returncode == 1
+    assert "no policy of kind task was asked about run_0" in other.stderr
+
+
+def test_a_policy_whose_test_fails_is_not_stored(dev: Dev, tmp_path: Path) -> None:
+    (tmp_path / "p.rego").write_text(RULE.format("one"))
+    (tmp_path / "p_test.rego").write_text(
+        'package p\nimport rego.v1\n\ntest_two if "no two" in deny with input.request.command as "two"\n'
+    )
+    create = ["policy", "create", "tested", str(tmp_path / "p.rego"), "--kind", "task"]
+
+    refused = dev.run(*create, "--test", str(tmp_path / "p_test.rego"), check=False)
+
+    assert refused.returncode == 1
+    assert f"{tmp_path / 'p_test.rego'}:4: the test test_two failed" in refused.stderr
+    assert "tested" not in dev.run("policy", "list").stdout
