@@ -6,7 +6,7 @@ EQUIPPED := $(PYTHON) -m scripts.equip
 PYTEST := $(PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ha test check unit integration e2e faults soak bench bench-scale setup stubs constraints clean
+.PHONY: help demo demo-ha test check unit integration e2e faults soak mutants bench bench-scale setup stubs constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { gsub(" ", "|", $$1); printf "  make %-30s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +26,11 @@ check: setup ## Lint, types, proto, Rego and docs: under a minute
 unit integration e2e faults: setup ## Run one kind of test
 	@$(EQUIPPED) $(PYTEST) tests/$@
 
-soak: setup ## Break parts at random for SECONDS=600 by SEED, and check every promise
-	@$(EQUIPPED) $(PYTHON) -m tests.soak --seconds $(or $(SECONDS),600) --seed "$(SEED)"
+soak: setup ## Break parts at random for SECONDS=900 by SEED, and check every promise
+	@$(EQUIPPED) $(PYTHON) -m tests.soak --seconds $(or $(SECONDS),900) --seed "$(SEED)" --keep
+
+mutants: setup ## Put five bugs into a copy of the code, and show that the tests find each
+	@$(EQUIPPED) $(PYTHON) -m tests.soak.mutants --keep
 
 bench-scale: setup ## Measure 10 000 stacks, 200 runners and 2000 watchers: some 10 minutes
 	@$(EQUIPPED) $(PYTHON) -m benchmarks.scale --keep

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from benchmarks import processes
-from benchmarks.ground import Ground, Site, access_token
+from benchmarks.ground import Ground, access_token
 from benchmarks.quiet import WINDOWS, Windows
 from benchmarks.results import Figure
 from tests import house
@@ -25,7 +21,9 @@ async def measure(ground: Ground) -> list[Figure]:
         run = await site.client.runs.create_task(await site.stack("bench"), COMMAND)
         await house.reached(site.client, run.id, "PERFORMING")
         server, runner = site.house.server.pid, site.runner.pid
-        async with _watchers(site, run.id):
+        async with processes.ready(
+            "benchmarks.watchers", site.house.address, await access_token(site.house), run.id
+        ):
             for _ in range(WINDOWS):
                 async with windows.window() as values:
                     processes.forget_peak(server)
@@ -39,20 +37,3 @@ async def measure(ground: Ground) -> list[Figure]:
 def _used_s(server: int, runner: int) -> float:
     """OPA is the control plane's child."""
     return processes.family_cpu_s(server) + processes.cpu_s(runner)
-
-
-@asynccontextmanager
-async def _watchers(site: Site, run_id: str) -> AsyncIterator[None]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.watchers", site.house.address, await access_token(site.house), run_id,
-        stdin=PIPE, stdout=PIPE,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    if await process.stdout.readline() != b"ready\n":
-        raise RuntimeError("the watchers did not get ready")
-    try:
-        yield
-    finally:
-        process.stdin.close()
-        await process.wait()

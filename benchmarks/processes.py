@@ -1,8 +1,13 @@
-"""CPU time and memory of processes, and of the machine, from /proc."""
+"""CPU time and memory of processes, and of the machine, from /proc; and processes of the benchmarks' own."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -46,6 +51,23 @@ def machine_busy_s() -> float:
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     )
     return (user + nice + system + irq + softirq + steal) / _TICKS_PER_S
+
+
+@asynccontextmanager
+async def ready(module: str, *arguments: str) -> AsyncIterator[Process]:
+    """One of the benchmarks' processes, from when it says `ready`; it leaves when its standard input ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments, stdin=PIPE, stdout=PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if await process.stdout.readline() != b"ready\n":
+        raise RuntimeError(f"{module} did not get ready")
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        await process.wait()
 
 
 def _stat_fields(pid: int) -> list[str]:

@@ -51,6 +51,13 @@ TARGETS: Final = {
     "idle_cpu": Target("% of a core", 3, "lower"),
     "rss_control_plane": Target("MiB", 150, "lower"),
     "rss_runner": Target("MiB", 120, "lower"),
+    # By `make bench-scale`.
+    "dispatch_growth": Target("of 10 x 10 queued", 1.5, "lower"),
+    "dispatch_rate_sqlite": Target("per second", 1000, "higher"),
+    "dispatch_rate_pg": Target("per second", 500, "higher"),
+    "idle_queries_per_s": Target("per second", 5, "lower"),
+    # By `make soak`.
+    "faults_survived": Target("faults", 500, "higher"),
 }
 
 
@@ -78,22 +85,34 @@ class Figure:
 
 def keep(figures: Sequence[Figure], command: str) -> None:
     """Writes latest.json, and the table in docs/benchmarks.md."""
-    results = {
+    merge(figures, command)
+    before, _, rest = PAGE.read_text().partition(_BEGIN)
+    after = rest.partition(_END)[2]
+    PAGE.write_text(before + _BEGIN + heading(command) + _table(figures) + _END + after)
+
+
+def merge(figures: Sequence[Figure], command: str) -> None:
+    """Puts figures into latest.json, and leaves there what other commands have measured."""
+    date = _now()
+    latest = json.loads(LATEST.read_text()) if LATEST.exists() else {"results": {}}
+    latest["results"] |= {
         figure.name: {
             "value": round(figure.value, 4),
             "unit": figure.target.unit,
             "target": figure.target.target,
             "better": figure.target.better,
+            "command": command,
+            "date": date,
         }
         for figure in figures
     }
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    run = {"results": results, "machine": machine(), "date": date, "commit": _commit()}
-    LATEST.write_text(json.dumps(run, indent=2) + "\n")
-    before, _, rest = PAGE.read_text().partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    heading = f"`{command}` on {date}, commit {run['commit']}, {run['machine']}.\n\n"
-    PAGE.write_text(before + _BEGIN + heading + _table(figures) + _END + after)
+    latest |= {"machine": machine(), "date": date, "commit": commit()}
+    LATEST.write_text(json.dumps(latest, indent=2) + "\n")
+
+
+def heading(command: str) -> str:
+    """The line above a table: by which command, when, of which commit, on which machine."""
+    return f"`{command}` on {_now()}, commit {commit()}, {machine()}.\n\n"
 
 
 def machine() -> str:
@@ -103,6 +122,10 @@ def machine() -> str:
     )
     memory_kib = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
     return f"{os.cpu_count()} x {model}, {round(memory_kib / (1 << 20))} GiB, Linux {platform.release()}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _table(figures: Sequence[Figure]) -> str:
@@ -119,7 +142,7 @@ def _listed(samples: Sequence[float]) -> str:
     return ", ".join(f"{sample:.3g}" if sample < 1000 else f"{sample:.0f}" for sample in samples)
 
 
-def _commit() -> str:
+def commit() -> str:
     return subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"],
         capture_output=True, text=True, check=True, cwd=LATEST.parent,

@@ -1,5 +1,6 @@
-"""`make bench-scale`: one control plane with 10 000 stacks of 10 queued runs each, 200 runners that are real streams
-without containers, 1000 watchers of one run and 1000 of different ones. Writes its table into docs/scaling.md.
+"""`make bench-scale`: what dispatching costs with 10 000 stacks of 10 queued runs each, on SQLite and PostgreSQL; and one
+control plane with all of them, 200 runners that are real streams without containers, 1000 watchers of one run and 1000
+of different ones. Writes its table into docs/scaling.md, and its figures into benchmarks/latest.json.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ import statistics
 import sys
 import tempfile
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 
-from benchmarks import processes, results
+from benchmarks import dispatch, forecast, idle_queries, processes, queues, results
 from benchmarks.ground import access_token
-from control_plane import ids
-from control_plane.storage.tables import lanes, run_changes, runs, slots, stacks
+from benchmarks.queues import TEMPLATE
+from benchmarks.results import Figure
 from interlock.client import Client
+from scripts import postgres
 from tests import house
 from tests.house import House
 
@@ -36,14 +37,13 @@ STACKS: Final = 10_000
 RUNS_PER_STACK: Final = 10
 RUNNERS: Final = 200
 WATCHERS: Final = 1000
+RUNS_PER_WINDOW: Final = 2000
 WINDOW_S: Final = 30.0
 IDLE_S: Final = 8.0
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "scaling.md"
 _BEGIN, _END = "<!-- measured: written by make bench-scale -->\n", "<!-- end of measured -->\n"
 _CACHE: Final = Path(__file__).parent.parent / ".cache"
-_TEMPLATE: Final = "scale-0"
-_BATCH: Final = 1000
 
 Rows: TypeAlias = list[tuple[str, str]]
 Tell: TypeAlias = Callable[[str, str], None]
@@ -52,17 +52,55 @@ Tell: TypeAlias = Callable[[str, str], None]
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale")
     parser.add_argument("--stacks", type=int, default=STACKS)
-    parser.add_argument("--keep", action="store_true", help="write the table into docs/scaling.md")
+    parser.add_argument("--runners", type=int, default=RUNNERS)
+    parser.add_argument(
+        "--runs", type=int, default=RUNS_PER_WINDOW, help="of one window of the dispatch rates"
+    )
+    parser.add_argument("--keep", action="store_true", help="write the table and benchmarks/latest.json")
     options = parser.parse_args(arguments)
     _CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="scale-", dir=_CACHE) as folder:
-        rows = asyncio.run(_measure(Path(folder), options.stacks))
+        figures = asyncio.run(_figures(Path(folder), options.stacks, options.runners, options.runs))
+        rows = asyncio.run(_measure(Path(folder), options.stacks, options.runners))
     if options.keep:
-        _keep(rows)
+        results.merge(figures, "make bench-scale")
+        _keep(
+            [
+                (f"{figure.name} ({figure.taken_from})", f"{figure.value:.4g} {figure.target.unit}")
+                for figure in figures
+            ]
+            + rows
+        )
+        forecast.keep()
     return 0
 
 
-async def _measure(folder: Path, stack_count: int) -> Rows:
+async def _figures(folder: Path, stack_count: int, runners: int, runs: int) -> list[Figure]:
+    """Those that have a target."""
+    with postgres.running(is_durable=True) as cluster:
+        urls = map(_made(cluster), itertools.count(1))
+        measured = await dispatch.measure(folder, lambda: next(urls), stack_count, runs)
+        for figure in measured:
+            print(f"  {figure}", flush=True)
+        idle = await idle_queries.measure(folder, next(urls), runners)
+    print(f"  {idle[0]}", flush=True)
+    return [*measured, *idle]
+
+
+def _made(cluster: postgres.Cluster) -> Callable[[int], str]:
+    """Makes one more empty database; gives its URL."""
+
+    def make(number: int) -> str:
+        engine = sa.create_engine(cluster.url(), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE scale_{number} TEMPLATE template0")
+        engine.dispose()
+        return cluster.url(f"scale_{number}")
+
+    return make
+
+
+async def _measure(folder: Path, stack_count: int, runners: int) -> Rows:
     rows: Rows = []
 
     def tell(what: str, figure: str) -> None:
@@ -77,7 +115,7 @@ async def _measure(folder: Path, stack_count: int) -> Rows:
         tell("control plane, start to serving", f"{time.monotonic() - began:.2f} s")
         async with site.connect() as client:
             await _watched(site, client, tell)
-            await _dispatched(site, client, tell)
+            await _dispatched(site, client, tell, runners)
         tell("memory of the control plane, peak", f"{processes.peak_rss_mib(site.server.pid):.0f} MiB")
     return rows
 
@@ -86,43 +124,13 @@ async def _seed(site: House, stack_count: int) -> None:
     """One stack with its queue is made through the API; the others are copies of its rows."""
     print(f"seeding {stack_count} stacks with {RUNS_PER_STACK} queued runs each …", flush=True)
     async with site.connect() as client:
-        await client.stacks.create(_TEMPLATE, stack_id=_TEMPLATE, image="scale", tool="custom")
+        await client.stacks.create(TEMPLATE, stack_id=TEMPLATE, image="scale", tool="custom")
         for _ in range(RUNS_PER_STACK):
-            await client.runs.create_task(_TEMPLATE, "terraform state list")
+            await client.runs.create_task(TEMPLATE, "terraform state list")
     site.server.stop()
     engine = sa.create_engine(f"sqlite:///{site.data_dir / 'interlock.db'}")
-    with engine.begin() as connection:
-        for first in range(1, stack_count, _BATCH):
-            _copy(
-                connection, [f"scale-{number}" for number in range(first, min(first + _BATCH, stack_count))]
-            )
+    queues.fill(engine, stack_count)
     engine.dispose()
-
-
-def _copy(connection: sa.Connection, stack_ids: Sequence[str]) -> None:
-    """The template's stack, slot, lane, runs and history once more for each of these ids."""
-    for table, column in ((stacks, stacks.c.id), (slots, slots.c.stack_id), (lanes, lanes.c.stack_id)):
-        [row] = _rows(connection, table, column, _TEMPLATE)
-        connection.execute(sa.insert(table), [{**row, column.name: stack_id} for stack_id in stack_ids])
-    queue = _rows(connection, runs, runs.c.stack_id, _TEMPLATE)
-    changes = {row["id"]: _rows(connection, run_changes, run_changes.c.run_id, row["id"]) for row in queue}
-    for change in itertools.chain.from_iterable(changes.values()):
-        del change["id"]  # the database counts
-    copies, history = [], []
-    for stack_id in stack_ids:
-        for row in queue:
-            copy = {**row, "id": ids.new_id("run"), "stack_id": stack_id}
-            copies.append(copy)
-            history += [{**change, "run_id": copy["id"]} for change in changes[row["id"]]]
-    connection.execute(sa.insert(runs), copies)
-    connection.execute(sa.insert(run_changes), history)
-
-
-def _rows(
-    connection: sa.Connection, table: sa.Table, column: sa.Column[Any], value: str
-) -> list[dict[str, Any]]:
-    found = connection.execute(sa.select(table).where(column == value)).mappings()
-    return [dict(row) for row in found]
 
 
 async def _watched(site: House, client: Client, tell: Tell) -> None:
@@ -136,10 +144,10 @@ async def _watched(site: House, client: Client, tell: Tell) -> None:
             tell(f"{WATCHERS} watchers of {what}, CPU while nothing happens", f"{busy:.1f} % of a core")
 
 
-async def _dispatched(site: House, client: Client, tell: Tell) -> None:
+async def _dispatched(site: House, client: Client, tell: Tell, runners: int) -> None:
     """Runs that end, and calls meanwhile: first without, then with watchers."""
     newest = [run.id async for run in client.runs.list(limit=WATCHERS)]
-    async with _fleet(site, client, tell) as fleet:
+    async with _fleet(site, client, tell, runners) as fleet:
         for what, run_ids in (("", []), (f", {WATCHERS} watchers of different runs", newest)):
             async with _watchers(site, run_ids) if run_ids else contextlib.nullcontext():
                 before = await _ended(fleet)
@@ -156,44 +164,27 @@ async def _calls(client: Client, seconds: float) -> list[float]:
     took_ms = []
     end = time.monotonic() + seconds
     while (began := time.monotonic()) < end:
-        await client.runs.create_task(_TEMPLATE, "terraform state list")
+        await client.runs.create_task(TEMPLATE, "terraform state list")
         took_ms.append(1000 * (time.monotonic() - began))
         await asyncio.sleep(0.05)  # a steady caller, not a flood
     return sorted(took_ms)
 
 
 @asynccontextmanager
-async def _fleet(site: House, client: Client, tell: Tell) -> AsyncIterator[Process]:
+async def _fleet(site: House, client: Client, tell: Tell, runners: int) -> AsyncIterator[Process]:
     token = await client.pools.create_token("public", name="fleet")
     began = time.monotonic()
-    arguments = (site.address, token.credential, str(RUNNERS), "1")
-    async with _process("benchmarks.fleet", *arguments) as process:
-        tell(f"{RUNNERS} runners, start to all welcome", f"{time.monotonic() - began:.1f} s")
+    arguments = (site.address, token.credential, str(runners), "1")
+    async with processes.ready("benchmarks.fleet", *arguments) as process:
+        tell(f"{runners} runners, start to all welcome", f"{time.monotonic() - began:.1f} s")
         yield process
 
 
 @asynccontextmanager
 async def _watchers(site: House, run_ids: Sequence[str]) -> AsyncIterator[Process]:
     arguments = (site.address, await access_token(site), *run_ids)
-    async with _process("benchmarks.watchers", *arguments) as process:
+    async with processes.ready("benchmarks.watchers", *arguments) as process:
         yield process
-
-
-@asynccontextmanager
-async def _process(module: str, *arguments: str) -> AsyncIterator[Process]:
-    """One of the benchmarks' processes, from when it is ready; it leaves when its standard input ends."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments, stdin=PIPE, stdout=PIPE
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    if await process.stdout.readline() != b"ready\n":
-        raise RuntimeError(f"{module} did not get ready")
-    try:
-        yield process
-    finally:
-        process.stdin.close()
-        await process.wait()
 
 
 @dataclass(frozen=True)
@@ -223,9 +214,8 @@ async def _busy(pid: int, seconds: float) -> float:
 def _keep(rows: Rows) -> None:
     before, _, rest = PAGE.read_text().partition(_BEGIN)
     after = rest.partition(_END)[2]
-    date = datetime.now(UTC).isoformat(timespec="seconds")
     table = "".join(f"| {what} | {figure} |\n" for what, figure in rows)
-    heading = f"`make bench-scale` on {date}, {results.machine()}.\n\n| what | measured |\n| --- | --- |\n"
+    heading = f"{results.heading('make bench-scale')}| what | measured |\n| --- | --- |\n"
     PAGE.write_text(before + _BEGIN + heading + table + _END + after)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final
 
 from scripts import debian
 from scripts.progress import SetupError, Step, answering
@@ -31,12 +31,15 @@ START_TIMEOUT_S: Final = 30.0
 _USERS: Final = ("postgres", "nobody")
 
 
-class _Identity(TypedDict):
-    """Whom a process runs as; None: whoever runs this."""
-
-    user: int | None
-    group: int | None
-    extra_groups: tuple[int, ...] | None
+# Not by Popen's `user`: with it, Python forks in earnest, and in a process where gRPC is at work the child may crash.
+_BECOME: Final = """\
+import os, sys
+user, group, *command = sys.argv[1:]
+os.setgroups([])
+os.setgid(int(group))
+os.setuid(int(user))
+os.execv(command[0], command)
+"""
 
 
 @dataclass(eq=False)
@@ -73,13 +76,12 @@ class Cluster:
         command = [str(self.bin / "postgres"), "-D", str(self.folder / "data")]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *(word for setting in settings for word in ("-c", setting))],
+                _as_its_user([*command, *(word for setting in settings for word in ("-c", setting))]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 cwd="/",
-                **_identity(),
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
@@ -106,14 +108,13 @@ class Cluster:
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command,
+            _as_its_user(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
             cwd="/",
-            **_identity(),
         )
 
 
@@ -173,11 +174,12 @@ def _user() -> pwd.struct_passwd | None:
     raise SetupError("postgres does not run as root, and there is neither a user postgres nor nobody")
 
 
-def _identity() -> _Identity:
+def _as_its_user(command: list[str]) -> list[str]:
+    """The command, so that it runs as whom postgres must run as."""
     user = _user()
     if user is None:
-        return {"user": None, "group": None, "extra_groups": None}
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()}
+        return command
+    return [sys.executable, "-I", "-S", "-c", _BECOME, str(user.pw_uid), str(user.pw_gid), *command]
 
 
 def _children(pid: int) -> list[int]:

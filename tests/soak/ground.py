@@ -6,16 +6,21 @@ import asyncio
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import docker
 import pytest
 
+import interlock
 from interlock import types
 from interlock.client import Client
+from scripts.postgres import Cluster
 from tests import house as houses
-from tests.faults import small_disk
+from tests.faults import private_engine, small_disk
+from tests.faults.private_engine import PrivateEngine
 from tests.faults.small_disk import SmallDisk
 from tests.faults.wire import Wire
 from tests.house import House, Part
@@ -35,28 +40,39 @@ class Ground:
 
     house: House
     outside: Path
+    # Of several control planes, with their PostgreSQL, all but `house`.
+    others: list[House] = field(default_factory=list)
+    cluster: Cluster | None = None
     stacks: list[str] = field(default_factory=list)
     wires: dict[str, Wire] = field(default_factory=dict)
     lines: dict[str, EngineLine] = field(default_factory=dict)
+    engines: dict[str, PrivateEngine] = field(default_factory=dict)
     disks: Mapping[str, SmallDisk] = field(default_factory=dict)
     # Parts that are not started again while they are in here.
     kept_down: set[str] = field(default_factory=set)
     restarts: dict[str, int] = field(default_factory=dict)
 
     @property
-    def parts(self) -> dict[str, Part]:
-        return {"server": self.house.server} | {
-            f"runner-{name}": part for name, part in self.house.runners.items()
+    def servers(self) -> dict[str, Part]:
+        return {
+            f"server-{number}" if self.others else "server": house.server
+            for number, house in enumerate([self.house, *self.others])
         }
 
-    def connect(self, wire: str) -> Client:
-        """A client whose calls go over this wire."""
-        direct = self.house.address
-        self.house.address = self.wires[wire].address
-        try:
-            return self.house.connect()
-        finally:
-            self.house.address = direct
+    @property
+    def parts(self) -> dict[str, Part]:
+        return self.servers | {f"runner-{name}": part for name, part in self.house.runners.items()}
+
+    def over(self, user: str) -> str:
+        """The addresses of all control planes for this user, each over a wire of its own."""
+        return ",".join(wire.address for name, wire in self.wires.items() if name.startswith(f"wire-{user}"))
+
+    def connect(self, user: str) -> Client:
+        """A client whose calls go over this user's wires."""
+        return interlock.connect(self.over(user), api_key=self.house.admin_key)
+
+    def connect_directly(self) -> Client:
+        return self.house.connect()
 
     async def supervise(self) -> None:
         """Starts again what has died, until cancelled."""
@@ -75,6 +91,10 @@ class Ground:
             self.restarts[name] = self.restarts.get(name, 0) + 1
             part.start()
 
+    def engine_urls(self, engine_url: str) -> list[str]:
+        """Of all engines that its runners have."""
+        return [engine_url, *(engine.url for engine in self.engines.values())]
+
     async def heal(self) -> None:
         """Nothing is cut, frozen, full or kept down any more."""
         self.kept_down.clear()
@@ -87,7 +107,7 @@ class Ground:
     async def end_runners(self) -> None:
         """Drained, so that they take their containers with them."""
         for name, part in self.parts.items():
-            if name != "server":
+            if name not in self.servers:
                 self.kept_down.add(name)
                 await asyncio.to_thread(part.stop)
 
@@ -99,35 +119,63 @@ class Ground:
 
 
 @contextlib.asynccontextmanager
-async def prepared(folder: Path, engine_url: str, image: str, *, stacks: int) -> AsyncIterator[Ground]:
-    """Everything runs, and no fault yet."""
+async def prepared(
+    folder: Path, engine_url: str, image: str, *, stacks: int, cluster: Cluster | None, has_engine: bool
+) -> AsyncIterator[Ground]:
+    """Everything runs, and no fault yet. `cluster`: two control planes on it, instead of one on SQLite. `has_engine`:
+    runner b has a Docker Engine of its own, to be restarted."""
     outside = folder / "outside"
     outside.mkdir(mode=0o777)
     outside.chmod(0o777)
-    with _disks(folder) as disks:
-        async with (
-            houses.opened(folder, engine_url, INTERLOCK_RUNNER_LEASE_S=str(_LEASE_S)) as house,
-            contextlib.AsyncExitStack() as open_wires,
-        ):
-            ground = Ground(house, outside, disks=disks)
-            for name in ("callers", "watchers", *(f"runner-{each}" for each in RUNNERS)):
-                ground.wires[f"wire-{name}"] = await open_wires.enter_async_context(Wire(house.address))
-            async with house.connect() as client:
-                await _furnish(client, ground, image, stacks)
-            for name in RUNNERS:
-                line = EngineLine(folder / f"{name}.sock", engine_url)
-                await line.open()
-                open_wires.push_async_callback(line.cut)
-                ground.lines[f"engine-{name}"] = line
-                await house.start_runner(
-                    name,
-                    capacity=3,
-                    pool_id=POOL,
-                    DOCKER_HOST=line.url,
-                    INTERLOCK_ADDRESS=ground.wires[f"wire-runner-{name}"].address,
-                    INTERLOCK_RUNNER_WARM="1" if name == "a" else "0",
-                )
-            yield ground
+    async with contextlib.AsyncExitStack() as parts:
+        disks = parts.enter_context(_disks(folder, with_server=cluster is None))
+        all_houses = await parts.enter_async_context(_houses(folder, engine_url, cluster))
+        ground = Ground(all_houses[0], outside, others=all_houses[1:], cluster=cluster, disks=disks)
+        for user in ("callers", "watchers", *(f"runner-{each}" for each in RUNNERS)):
+            for number, house in enumerate(all_houses):
+                name = f"wire-{user}-{number}" if cluster else f"wire-{user}"
+                ground.wires[name] = await parts.enter_async_context(Wire(house.address))
+        async with ground.connect_directly() as client:
+            await _furnish(client, ground, image, stacks)
+        if has_engine:
+            own = parts.enter_context(_own_engine(engine_url, image))
+            ground.engines |= {"docker-b": own}
+        for name in RUNNERS:
+            of_runner = ground.engines.get(f"docker-{name}")
+            line = EngineLine(folder / f"{name}.sock", of_runner.url if of_runner else engine_url)
+            await line.open()
+            parts.push_async_callback(line.cut)
+            ground.lines[f"engine-{name}"] = line
+            await ground.house.start_runner(
+                name,
+                capacity=3,
+                pool_id=POOL,
+                DOCKER_HOST=line.url,
+                INTERLOCK_ADDRESS=ground.over(f"runner-{name}"),
+                INTERLOCK_RUNNER_WARM="1" if name == "a" else "0",
+            )
+        yield ground
+
+
+@contextlib.asynccontextmanager
+async def _houses(folder: Path, engine_url: str, cluster: Cluster | None) -> AsyncIterator[list[House]]:
+    lease = {"INTERLOCK_RUNNER_LEASE_S": str(_LEASE_S)}
+    if cluster is None:
+        async with houses.opened(folder, engine_url, **lease) as house:
+            yield [house]
+    else:
+        async with houses.opened_together(folder, engine_url, cluster.url(), count=2, **lease) as replicas:
+            yield replicas.houses
+
+
+@contextlib.contextmanager
+def _own_engine(engine_url: str, image: str) -> Iterator[PrivateEngine]:
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as folder,
+        contextlib.closing(docker.DockerClient(engine_url)) as source,
+        private_engine.started(Path(folder), image, source, live_restore=True) as engine,
+    ):
+        yield engine
 
 
 async def _furnish(client: Client, ground: Ground, image: str, stacks: int) -> None:
@@ -154,13 +202,13 @@ async def _furnish(client: Client, ground: Ground, image: str, stacks: int) -> N
 
 
 @contextlib.contextmanager
-def _disks(folder: Path) -> Iterator[dict[str, SmallDisk]]:
+def _disks(folder: Path, *, with_server: bool) -> Iterator[dict[str, SmallDisk]]:
     """Small ones, to be filled, under the server and one runner; none where nothing may be mounted."""
     with contextlib.ExitStack() as mounts:
         disks = {}
         if os.geteuid() == 0:
             with contextlib.suppress(pytest.skip.Exception):
-                for name in ("server", f"runner-{RUNNERS[0]}"):
+                for name in (*(["server"] if with_server else []), f"runner-{RUNNERS[0]}"):
                     mounted = small_disk.mounted(folder / name, mib=64, files=2000)
                     disks[f"disk-{name}"] = mounts.enter_context(mounted)
         yield disks

@@ -7,14 +7,17 @@ import contextlib
 import signal
 import sqlite3
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
+from scripts.postgres import Cluster
+from tests.faults.private_engine import PrivateEngine
 from tests.faults.small_disk import SmallDisk
 from tests.faults.wire import Wire
+from tests.house import Part
 from tests.soak import schedule
 from tests.soak.ground import Ground
 from tests.soak.schedule import Fault, Track
@@ -31,16 +34,19 @@ class Injector:
         self._ground = ground
         self._is_quiet = is_quiet
         self.injected: Counter[str] = Counter()
+        # On a slow machine one may still be mended when the next is due.
+        self._of_target: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def tracks(self) -> list[Track]:
         """All that can be broken on this ground."""
         return [
-            schedule.server("server"),
-            *(schedule.runner(name) for name in self._ground.parts if name != "server"),
-            schedule.opa("opa"),
+            *(schedule.server(name) for name in self._ground.servers),
+            *(schedule.runner(name) for name in self._ground.parts if name not in self._ground.servers),
+            *(schedule.opa(f"opa-{name}") for name in self._ground.servers),
             *(schedule.wire(name) for name in self._ground.wires),
             *(schedule.engine_line(name) for name in self._ground.lines),
-            schedule.database("database"),
+            schedule.database_server("database") if self._ground.cluster else schedule.database("database"),
+            *(schedule.engine(name) for name in self._ground.engines),
             *(schedule.disk(name) for name in self._ground.disks),
         ]
 
@@ -55,7 +61,8 @@ class Injector:
 
     async def _inject(self, fault: Fault) -> None:
         try:
-            await self._break(fault)
+            async with self._of_target[fault.target]:
+                await self._break(fault)
         except NotInjected as error:
             self._say(f"{fault} not injected: {error}")
         else:
@@ -70,8 +77,8 @@ class Injector:
         ground = self._ground
         if fault.target in ground.parts:
             await self._break_part(fault)
-        elif fault.target == "opa":
-            await self._break_opa(fault)
+        elif fault.target.startswith("opa-"):
+            await _break_opa(ground.servers[fault.target.removeprefix("opa-")], fault)
         elif wire := ground.wires.get(fault.target):
             await _break_wire(wire, fault)
         elif line := ground.lines.get(fault.target):
@@ -80,6 +87,10 @@ class Injector:
             await line.open()
         elif disk := ground.disks.get(fault.target):
             await _fill(disk, fault)
+        elif engine := ground.engines.get(fault.target):
+            await asyncio.to_thread(_restart, engine, fault.for_s)
+        elif ground.cluster is not None:
+            await asyncio.to_thread(_restart_database, ground.cluster, fault)
         else:
             await asyncio.to_thread(_lock_database, ground.house.data_dir / "interlock.db", fault.for_s)
 
@@ -91,21 +102,22 @@ class Injector:
             return
         self._ground.kept_down.add(fault.target)
         try:
-            _signal(pid, signal.SIGKILL if fault.kind == "kill" else signal.SIGTERM)
+            _signal(pid, signal.SIGTERM if fault.kind == "stop" else signal.SIGKILL)
             await asyncio.sleep(fault.for_s)
         finally:
             self._ground.kept_down.discard(fault.target)
 
-    async def _break_opa(self, fault: Fault) -> None:
-        try:
-            children = psutil.Process(self._ground.house.server.pid).children(recursive=True)
-            opa = next(child.pid for child in children if child.name() == "opa")
-        except (psutil.NoSuchProcess, StopIteration):
-            raise NotInjected("OPA is not running") from None
-        if fault.kind == "freeze":
-            await _freeze(opa, fault.for_s)
-        else:
-            _signal(opa, signal.SIGKILL)
+
+async def _break_opa(server: Part, fault: Fault) -> None:
+    try:
+        children = psutil.Process(server.pid).children(recursive=True)
+        opa = next(child.pid for child in children if child.name() == "opa")
+    except (psutil.NoSuchProcess, StopIteration):
+        raise NotInjected("OPA is not running") from None
+    if fault.kind == "freeze":
+        await _freeze(opa, fault.for_s)
+    else:
+        _signal(opa, signal.SIGKILL)
 
 
 async def _freeze(pid: int, for_s: float) -> None:
@@ -127,7 +139,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 async def _break_wire(wire: Wire, fault: Fault) -> None:
     match fault.kind:
-        case "cut" | "reset":
+        case "cut" | "reset" | "absence":
             await wire.cut(reset=fault.kind == "reset")
         case "silence":
             wire.hold()
@@ -143,6 +155,21 @@ async def _fill(disk: SmallDisk, fault: Fault) -> None:
     await asyncio.to_thread(disk.fill)
     await asyncio.sleep(fault.for_s)
     await asyncio.to_thread(disk.empty)
+
+
+def _restart(engine: PrivateEngine, for_s: float) -> None:
+    engine.stop()
+    time.sleep(for_s)
+    engine.start()
+
+
+def _restart_database(cluster: Cluster, fault: Fault) -> None:
+    if fault.kind == "kill":
+        cluster.kill()
+    else:
+        cluster.stop()
+    time.sleep(fault.for_s)
+    cluster.start()
 
 
 def _lock_database(path: Path, for_s: float) -> None:

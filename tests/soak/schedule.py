@@ -40,10 +40,18 @@ class Track:
     kinds: Sequence[Kind]
 
 
-_PROCESS: Final = (Kind("kill", 4, 0, 0.5), Kind("freeze", 3, 0.1, 4), Kind("stop", 1, 0, 0.5))
+# Longer than the soak's lease of 3 s: what is not behind its gate by then is given up, what is stays.
+_ABSENCE: Final = (4.0, 7.0)
+_PROCESS: Final = (
+    Kind("kill", 4, 0, 0.5),
+    Kind("freeze", 3, 0.1, 4),
+    Kind("stop", 1, 0, 0.5),
+    Kind("outage", 2, *_ABSENCE),
+)
 _WIRE: Final = (
     Kind("cut", 4, 0, 1.5),
     Kind("reset", 4, 0, 1.5),
+    Kind("absence", 1, *_ABSENCE),
     Kind("silence", 2, 0.3, 4),
     Kind("deafness", 1, 0.3, 4),
     Kind("muteness", 1, 0.3, 4),
@@ -66,12 +74,21 @@ def wire(target: str) -> Track:
     return Track(target, 3, _WIRE)
 
 
+def engine(target: str) -> Track:
+    """Its containers live on."""
+    return Track(target, 25, (Kind("restart", 1, 0, 1),))
+
+
 def engine_line(target: str) -> Track:
     return Track(target, 8, (Kind("cut", 1, 0, 2),))
 
 
 def database(target: str) -> Track:
     return Track(target, 8, (Kind("lock", 1, 0.1, 3),))
+
+
+def database_server(target: str) -> Track:
+    return Track(target, 20, (Kind("kill", 2, 0, 3), Kind("stop", 1, 0, 3)))
 
 
 def disk(target: str) -> Track:

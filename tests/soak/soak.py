@@ -13,6 +13,7 @@ import docker
 
 from interlock import types
 from interlock.client import Client
+from scripts.postgres import Cluster
 from tests.house import watch
 from tests.soak import checker, schedule
 from tests.soak.callers import Caller
@@ -22,8 +23,7 @@ from tests.soak.injection import Injector
 
 CALLERS = 6
 STACKS = 5
-# After the last fault: what is not over by then never will be.
-_END_S = 180.0
+END_S = 180.0
 
 
 @dataclass(slots=True)
@@ -50,26 +50,42 @@ class Outcome:
 
 
 async def soak(
-    folder: Path, engine_url: str, image: str, *, seed: str, seconds: float, is_quiet: bool = True
+    folder: Path,
+    engine_url: str,
+    image: str,
+    *,
+    seed: str,
+    seconds: float,
+    cluster: Cluster | None = None,
+    has_engine: bool = False,
+    end_s: float = END_S,
+    is_quiet: bool = True,
 ) -> Outcome:
-    """Never raises for a violation: they are in the outcome."""
+    """Never raises for a violation: they are in the outcome. `cluster`, `has_engine`: see `prepared`; what is not over
+    `end_s` after the last fault never will be."""
     outcome = Outcome(seed, seconds)
-    async with prepared(folder, engine_url, image, stacks=STACKS) as ground:
+    async with prepared(
+        folder, engine_url, image, stacks=STACKS, cluster=cluster, has_engine=has_engine
+    ) as ground:
         injector = Injector(ground, is_quiet=is_quiet)
         faults = schedule.drawn(seed, seconds, injector.tracks())
         end = asyncio.Event()
-        async with _supervised(ground), ground.connect("wire-callers") as client:
-            async with ground.connect("wire-watchers") as watching, asyncio.TaskGroup() as working:
+        async with _supervised(ground), ground.connect("callers") as client:
+            async with ground.connect("watchers") as watching, asyncio.TaskGroup() as working:
                 for number in range(CALLERS):
                     caller = Caller(f"c{number}", client, watching, ground.stacks, outcome.history, seed=seed)
-                    working.create_task(_bounded(caller.work(end), outcome.history, seconds + _END_S))
+                    working.create_task(_bounded(caller.work(end), outcome.history, seconds + end_s))
                 await injector.inject(faults)
                 await ground.heal()
                 end.set()
-            async with ground.house.connect() as direct:
-                await _gather(direct, outcome.history, ground)
+            async with ground.connect_directly() as direct:
+                await _gather(direct, outcome.history, ground, end_s)
             await ground.end_runners()
-            outcome.history.containers_left = await asyncio.to_thread(_left, engine_url, ground.runner_ids())
+            outcome.history.containers_left = [
+                name
+                for url in ground.engine_urls(engine_url)
+                for name in await asyncio.to_thread(_left, url, ground.runner_ids())
+            ]
         _look_outside(ground, outcome.history)
         outcome.injected, outcome.restarts = injector.injected, ground.restarts
     return outcome
@@ -93,11 +109,11 @@ async def _bounded(work: asyncio.Future[None] | object, history: History, second
         history.complaints.append("a caller was still waiting long after the last fault was healed")
 
 
-async def _gather(client: Client, history: History, ground: Ground) -> None:
+async def _gather(client: Client, history: History, ground: Ground, end_s: float) -> None:
     """What the control plane says at the end."""
     listed = [run async for run in client.runs.list()]
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_END_S):
+        async with asyncio.timeout(end_s):
             for run in listed:
                 await client.runs.wait(run.id)
     for run in listed:

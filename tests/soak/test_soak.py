@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import postgres
 from tests.soak.soak import soak
 
 
@@ -15,3 +16,14 @@ async def test_no_promise_is_broken_while_parts_are_killed_frozen_cut_off_locked
     assert outcome.violations == []
     assert outcome.history.executions
     assert len(outcome.injected) > 5
+
+
+@pytest.mark.slow
+async def test_no_promise_is_broken_by_two_control_planes_whose_postgresql_is_killed(
+    short_tmp: Path, engine_url: str, test_image: str
+) -> None:
+    with postgres.running() as cluster:
+        outcome = await soak(short_tmp, engine_url, test_image, seed="fixed", seconds=20, cluster=cluster)
+    assert outcome.violations == []
+    assert outcome.history.executions
+    assert {"kill of database", "stop of database"} & set(outcome.injected)

@@ -99,10 +99,21 @@ def starts(db: Database) -> RunStarts:
     return RunStarts(db, *parts)
 
 
-async def _dispatch(db: Database) -> None:
+def scheduler(db: Database) -> tuple[Scheduler, Connections]:
+    """And the runners that it knows of: none yet."""
     connections, sealer = Connections(), Sealer(MasterKey(bytes(32)))
+    return Scheduler(db, connections, JobBuilder(sealer), sealer, Notices(Feeds())), connections
+
+
+async def dispatch(dispatching: Scheduler) -> None:
+    """Once, as if it had been woken."""
+    await dispatching._dispatch()
+
+
+async def _dispatch(db: Database) -> None:
+    dispatching, connections = scheduler(db)
     connect_runner(connections)
-    await Scheduler(db, connections, JobBuilder(sealer), sealer, Notices(Feeds()))._dispatch()
+    await dispatch(dispatching)
 
 
 def _crash(url: str, number: int) -> None:

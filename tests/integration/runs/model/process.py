@@ -13,13 +13,9 @@ import sqlalchemy as sa
 
 from control_plane import clock
 from control_plane.keys import Sealer
-from control_plane.pools.connections import Connections, HeldRun, RunnerConnection
+from control_plane.pools.connections import HeldRun, RunnerConnection
 from control_plane.replicas.registry import Registry
 from control_plane.runs import reach, reconcile, store
-from control_plane.runs.feeds import Feeds
-from control_plane.runs.jobs import JobBuilder
-from control_plane.runs.notices import Notices
-from control_plane.runs.scheduler import Scheduler
 from control_plane.storage import tables
 from control_plane.storage.database import Database
 from interlock.v1 import runner_service_pb2 as rpc
@@ -68,11 +64,8 @@ class ControlPlane:
     def start(self) -> None:
         """A new process: nobody is connected to it, and it says so of every run that somebody has."""
         self._left, self._has_crashed = None, False
-        self.connections = Connections()
+        self._scheduler, self.connections = way.scheduler(self.db)
         self._registry = Registry(self.db)
-        self._scheduler = Scheduler(
-            self.db, self.connections, JobBuilder(self._sealer), self._sealer, Notices(Feeds())
-        )
         self.call(self._registry.start(self._folder, "storage"))
         active = self.call(self.db.read(store.all_active))
         for runner_id in sorted(
@@ -104,7 +97,7 @@ class ControlPlane:
     def dispatch(self) -> bool:
         """False where the process died in it."""
         try:
-            self.call(self._scheduler._dispatch())
+            self.call(way.dispatch(self._scheduler))
         except Crash:
             return False
         return True

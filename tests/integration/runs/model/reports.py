@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from control_plane.runs import abandon, assignments, confirm, moves, plans, progress, reach
 from control_plane.runs import stop as stopping
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_service_pb2 as calls
 from interlock.v1 import runner_service_pb2 as rpc
 from tests.integration.runs.conftest import ADA

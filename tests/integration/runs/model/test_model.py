@@ -32,7 +32,7 @@ from control_plane.errors import DomainError
 from control_plane.keys import MasterKey, Sealer
 from control_plane.runs import late, reconcile
 from control_plane.storage.database import Database
-from control_plane.storage.output_files import StoredOutput
+from control_plane.storage.outputs import StoredOutput
 from tests.integration.runs.model import agreement, reports
 from tests.integration.runs.model.expected import BEHIND_GATE, Expected, Ref, Refused, Run, Stack
 from tests.integration.runs.model.machine import Container, Machine
@@ -41,7 +41,7 @@ from tests.integration.runs.model.process import ControlPlane, Crash, furnish
 T = TypeVar("T")
 
 LONG: Final = int(os.environ.get("INTERLOCK_MODEL_EXAMPLES") or 0)
-EXAMPLES: Final = LONG or 60
+EXAMPLES: Final = LONG or 35
 STEPS: Final = 40
 OUTPUT: Final = StoredOutput(3, "abc")
 # Of the stacks, machines, runs and containers that there are: it wraps around.
