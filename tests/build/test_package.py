@@ -19,6 +19,7 @@ IN_THE_WHEEL = {
     "control_plane/__init__.py",
     "policies/lib/dispatcher.rego",
     "policies/schemas/task.json",
+    "policies/starters/login/starter_login_test.rego",
 }
 
 IMPORT_SDK = """

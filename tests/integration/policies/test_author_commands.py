@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -392,3 +394,15 @@ def test_schema_gives_what_opa_checks_annotated_policies_by(run: Run, kind: str)
 
 def test_lines_are_shown_as_ranges() -> None:
     assert ranges([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
+
+
+def test_the_pre_commit_hooks_run_commands_that_judge_what_they_are_given(run: Run) -> None:
+    hooks = Path(__file__).parents[3] / ".pre-commit-hooks.yaml"
+    check, test = re.findall(r"^  entry: interlock policy (.+)$", hooks.read_text(), re.MULTILINE)
+    run("new", "task")
+
+    assert run(*shlex.split(check), "task.rego", "task_test.rego").code == 0
+    assert run(*shlex.split(test)).code == 0
+    written(task__rego="package task\ndeny contains 1 if input.sesion\n")
+    assert run(*shlex.split(check), "task.rego", "task_test.rego").code == 1
+    assert run(*shlex.split(test)).code == 1
