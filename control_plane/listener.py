@@ -26,7 +26,7 @@ OPTIONS: Final = [
 ]
 _SERVICES: Final = (
     "AuditService",
-    "DecisionService", "IdentityService", "PolicyService", "PoolService", "RunService", "RunnerService",
+    "DecisionService", "IdentityService", "LimitService", "PolicyService", "PoolService", "RunService", "RunnerService",
     "SlotService", "StackService",
 )  # fmt: skip
 

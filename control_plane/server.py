@@ -35,6 +35,8 @@ from control_plane.interceptors import CallInterceptor
 from control_plane.keeping.compression import Compression
 from control_plane.keeping.ground import UNFINISHED
 from control_plane.keys import MasterKey, Sealer, checksum_key
+from control_plane.limits.rules import LimitSettings
+from control_plane.limits.servicer import LimitServicer
 from control_plane.paging import PageTokens
 from control_plane.policies.access_asked import AccessJudge
 from control_plane.policies.approval import ApprovalJudge
@@ -75,6 +77,7 @@ from control_plane.runs.kept import KeptPlans
 from control_plane.runs.lending import Lending
 from control_plane.runs.notices import Notices
 from control_plane.runs.queries import Queries
+from control_plane.runs.queue_timeouts import QueueTimeouts
 from control_plane.runs.reach import Reach
 from control_plane.runs.review import Approvals
 from control_plane.runs.runner_servicer import RunnerServicer
@@ -101,6 +104,7 @@ from interlock.v1 import (
     audit_service_pb2_grpc,
     decision_service_pb2_grpc,
     identity_service_pb2_grpc,
+    limit_service_pb2_grpc,
     policy_service_pb2_grpc,
     pool_service_pb2_grpc,
     run_service_pb2_grpc,
@@ -126,6 +130,7 @@ class _Servicers:
     audit: AuditServicer
     decisions: DecisionServicer
     identity: IdentityServicer
+    limits: LimitServicer
     policies: PolicyServicer
     pools: PoolServicer
     runs: RunServicer
@@ -152,6 +157,7 @@ class ControlPlane:
     sealer: LogSealer
     reach: Reach
     hold_leases: HoldLeases
+    queue_timeouts: QueueTimeouts
     runners: Runners
     watches: Watches
     interceptor: CallInterceptor
@@ -197,7 +203,8 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     notices.wake_scheduler = scheduler.wake
     connections.on_change = notices.capacity_changed
     reach = Reach(db, outputs, connections, notices, replicas, lease_s=settings.runner_lease_s)
-    hold_leases = HoldLeases(db, feeds, notices)
+    hold_leases, queue_timeouts = HoldLeases(db, feeds, notices), QueueTimeouts(db, notices)
+    notices.wake_queue_timeouts = queue_timeouts.wake
     desks = Desks(db, outputs, connections, feeds, notices, replicas)
     runners = Runners(db, connections, replicas)
     authenticator, failures = Authenticator(db, tokens := Tokens(master)), FailureLimit()
@@ -221,6 +228,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             ),
             pages,
         ),
+        limits=LimitServicer(LimitSettings(db, on_change=notices.limits_changed), pages),
         decisions=DecisionServicer(decisions),
         policies=PolicyServicer(
             catalog,
@@ -295,6 +303,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         LogSealer(db),
         reach,
         hold_leases,
+        queue_timeouts,
         runners,
         watches,
         CallInterceptor(authenticator),
@@ -375,6 +384,7 @@ async def _started(plane: ControlPlane, settings: Config, stop: asyncio.Future[N
         _background(plane.approvals.serve(), "approvals", stop),
         _background(plane.reach.serve(), "reach", stop),
         _background(plane.hold_leases.serve(), "hold-leases", stop),
+        _background(plane.queue_timeouts.serve(), "queue-timeouts", stop),
         _background(plane.kept.serve(), "kept-plans", stop),
         _background(plane.sealer.run(), "audit-sealer", stop),
         _background(plane.runners.run(), "runners", stop),
@@ -482,6 +492,7 @@ def _add_servicers(server: grpc.aio.Server, servicers: _Servicers) -> None:
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(servicers.audit, server)
     decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(servicers.decisions, server)
     identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(servicers.identity, server)
+    limit_service_pb2_grpc.add_LimitServiceServicer_to_server(servicers.limits, server)
     policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(servicers.policies, server)
     pool_service_pb2_grpc.add_PoolServiceServicer_to_server(servicers.pools, server)
     run_service_pb2_grpc.add_RunServiceServicer_to_server(servicers.runs, server)

@@ -11,6 +11,7 @@ from interlock.channel import Tls, open_channel
 from interlock.decisions import Decisions
 from interlock.errors import Misconfigured
 from interlock.identity import Identity
+from interlock.limits import Limits
 from interlock.policies import Policies
 from interlock.pools import Pools
 from interlock.profiles import Profile
@@ -49,6 +50,7 @@ class Client:
         self.decisions = Decisions(transport, self._channel)
         self.identity = Identity(transport, self._channel)
         self.pools = Pools(transport, self._channel)
+        self.limits = Limits(transport, self._channel)
         self.audit = Audit(transport, self._channel)
 
     async def close(self) -> None:

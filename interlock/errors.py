@@ -13,7 +13,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
-from interlock.v1 import caller_pb2, errors_pb2
+from interlock.v1 import caller_pb2, errors_pb2, limit_pb2
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "interlock.dev"
@@ -235,6 +235,21 @@ class OffsetPastEnd(OutOfRange, reasons=["OFFSET_PAST_END"]):
 
 class ResourceExhausted(InterlockError, code=grpc.StatusCode.RESOURCE_EXHAUSTED):
     """Too large, too often, or the server's disk is full: the message says which."""
+
+
+class QueueFull(ResourceExhausted, reasons=["QUEUE_FULL"]):
+    """As many runs of the stack or of the caller wait as an admin allows. Nothing was created: try again later."""
+
+    @property
+    def limit(self) -> limit_pb2.LimitReached:
+        """Which limit it is, and how many wait."""
+        return self.detail(errors_pb2.QueueFull).limit
+
+    @property
+    def retry_after_s(self) -> float:
+        """By then there may be room: about as long as a run of the stack takes."""
+        delay: timedelta = self.detail(error_details_pb2.RetryInfo).retry_delay.ToTimedelta()
+        return delay.total_seconds()
 
 
 class Unavailable(InterlockError, code=grpc.StatusCode.UNAVAILABLE):

@@ -1,13 +1,13 @@
 """`client.runs`: tasks, their states and their output."""
 
 from collections.abc import AsyncIterator, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import grpc
 
 from interlock import enums, follow
 from interlock.request_ids import new_request_id
-from interlock.times import timestamp
+from interlock.times import duration, timestamp
 from interlock.transport import Transport
 from interlock.v1 import run_service_pb2 as pb
 from interlock.v1.run_pb2 import Plan, ReviewVerdict, Run, RunState
@@ -23,19 +23,27 @@ class Runs:
         self._stub = RunServiceStub(channel)
 
     async def create_task(
-        self, stack_id: str, command: str, *, skip_initialization: bool = False, request_id: str | None = None
+        self,
+        stack_id: str,
+        command: str,
+        *,
+        skip_initialization: bool = False,
+        queue_timeout: timedelta | None = None,
+        request_id: str | None = None,
     ) -> Run:
         """Queues a shell command on a stack and returns once that is durable.
 
         Without a `request_id` the client makes one, and retries with it while the server is away. Give your
-        own to be safe against the end of your own process, too.
+        own to be safe against the end of your own process, too. Where no runner has it within `queue_timeout`, it is
+        DISCARDED (failure QUEUE_TIMEOUT); None: as the stack's limit says, which is for ever where there is none.
 
-        Raises TaskDenied, StackLocked, PermissionDenied, NotFound, SourceUnavailable, PolicyFailed.
+        Raises TaskDenied, StackLocked, PermissionDenied, NotFound, SourceUnavailable, PolicyFailed, QueueFull.
         """
         request = pb.CreateTaskRequest(
             stack_id=stack_id,
             command=command,
             skip_initialization=skip_initialization,
+            queue_timeout=duration(queue_timeout),
             request_id=request_id or new_request_id(),
         )
         return await self._transport.call(self._stub.CreateTask, request)
@@ -46,15 +54,24 @@ class Runs:
         return await self._transport.call(self._stub.ExplainTask, request)
 
     async def start(
-        self, stack_id: str, *, auto_confirm: bool | None = None, request_id: str | None = None
+        self,
+        stack_id: str,
+        *,
+        auto_confirm: bool | None = None,
+        queue_timeout: timedelta | None = None,
+        request_id: str | None = None,
     ) -> Run:
         """Queues a tracked run: the stack's own init and plan, then apply of exactly that plan once it is confirmed.
 
-        `auto_confirm`: apply a plan with changes without asking; None: as the stack's `autodeploy` says. Without a
-        `request_id` as `create_task`. Raises StackLocked, PermissionDenied, NotFound, SourceUnavailable, WrongState.
+        `auto_confirm`: apply a plan with changes without asking; None: as the stack's `autodeploy` says. `queue_timeout`
+        and no `request_id` as for `create_task`. Raises StackLocked, PermissionDenied, NotFound, SourceUnavailable,
+        WrongState, QueueFull.
         """
         request = pb.StartRunRequest(
-            stack_id=stack_id, auto_confirm=auto_confirm, request_id=request_id or new_request_id()
+            stack_id=stack_id,
+            auto_confirm=auto_confirm,
+            queue_timeout=duration(queue_timeout),
+            request_id=request_id or new_request_id(),
         )
         return await self._transport.call(self._stub.StartRun, request)
 

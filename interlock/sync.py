@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
-from interlock import audit, client, decisions, identity, policies, pools, runs, slots, stacks
+from interlock import audit, client, decisions, identity, limits, policies, pools, runs, slots, stacks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -192,6 +192,13 @@ class Identity(Face):
     revoke_key = Blocking(identity.Identity.revoke_key)
 
 
+class Limits(Face):
+    set = Blocking(limits.Limits.set)
+    get = Blocking(limits.Limits.get)
+    list = Iterating(limits.Limits.list)
+    delete = Blocking(limits.Limits.delete)
+
+
 class Pools(Face):
     create = Blocking(pools.Pools.create)
     get = Blocking(pools.Pools.get)
@@ -222,6 +229,7 @@ class Client:
         self.decisions = Decisions(inner.decisions)
         self.identity = Identity(inner.identity)
         self.pools = Pools(inner.pools)
+        self.limits = Limits(inner.limits)
         self.audit = Audit(inner.audit)
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
-"""datetime to the API's Timestamp."""
+"""datetime and timedelta to the API's Timestamp and Duration."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 
@@ -13,4 +14,12 @@ def timestamp(when: datetime | None) -> Timestamp | None:
         raise ValueError(f"{when!r} has no time zone; use datetime.now(UTC) or .astimezone()")
     result = Timestamp()
     result.FromDatetime(when)
+    return result
+
+
+def duration(how_long: timedelta | None) -> Duration | None:
+    if how_long is None:
+        return None
+    result = Duration()
+    result.FromTimedelta(how_long)
     return result

@@ -14,6 +14,7 @@ from interlock.v1.caller_pb2 import Caller
 from interlock.v1.decision_pb2 import Decision, PolicyPrint, PolicyVerdict
 from interlock.v1.errors_pb2 import PolicyFinding
 from interlock.v1.identity_pb2 import ApiKey
+from interlock.v1.limit_pb2 import Limit, LimitKind, LimitReached
 from interlock.v1.policy_pb2 import (
     AttachedPolicy,
     AttachmentReason,
@@ -88,6 +89,9 @@ __all__ = [
     "Hold",
     "Hooks",
     "LateEvidence",
+    "Limit",
+    "LimitKind",
+    "LimitReached",
     "MountedFile",
     "OutputChunk",
     "Plan",

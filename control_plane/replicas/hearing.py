@@ -31,6 +31,10 @@ class Hearing:
         self.feeds.stack_changed(stack_id)
         self.wake_scheduler()
 
+    def limits_changed(self) -> None:
+        self.feeds.capacity_changed()
+        self.wake_scheduler()
+
     def pool_deleted(self, pool_id: str) -> None:
         for connection in self.connections.of_pool(pool_id):
             connection.end(BadCredentials("pool token"))
@@ -49,6 +53,7 @@ _REACTIONS: Final[Mapping[Kind, Callable[[Hearing, str], object]]] = {
     Kind.STACK: Hearing.stack_changed,
     Kind.STOP: lambda here, run_id: ask_runner(here.connections, run_id),
     Kind.RUNNERS: lambda here, _: here.feeds.capacity_changed(),
+    Kind.LIMITS: lambda here, _: here.limits_changed(),
     Kind.TAKEN_OVER: Hearing.taken_over,
     Kind.POOL_TOKEN: lambda here, token_id: here.connections.end_token(
         token_id, BadCredentials("pool token")

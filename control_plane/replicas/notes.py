@@ -23,6 +23,7 @@ class Kind(StrEnum):
     POOL_TOKEN = "pool-token"  # noqa: S105  # a pool token that was revoked
     POOL = "pool"  # a pool that was deleted
     KEY = "key"  # an API key that was revoked
+    LIMITS = "limits"  # limits were set or deleted; no subject
     POLICIES = "policies"  # policies were changed; no subject
 
 

@@ -14,7 +14,7 @@ from control_plane.identity.principal import Principal
 from control_plane.policies import records
 from control_plane.policies.records import Judgement
 from control_plane.policies.tasks import stored_session
-from control_plane.runs import messages, review_store, store
+from control_plane.runs import messages, queue_room, review_store, store
 from control_plane.runs.errors import ChangedMeanwhile
 from control_plane.runs.notices import Notices
 from control_plane.runs.queries import Queries
@@ -85,6 +85,8 @@ class TaskCreation:
             if created is None:
                 continue
             self._notices.queue_changed(stack.id)
+            if created.HasField("queue_deadline"):
+                self._notices.wake_queue_timeouts()
             if not judgement.needs_approval:
                 return created
             await self._approvals.settle(created.id)
@@ -117,8 +119,9 @@ class _Task:
             return None
         if records.policies_version(connection) != self.judgement.policies_version:
             return None
+        deadline = queue_room.take(connection, self.stack.id, self.principal.login, self.request)
         run_id = ids.new_id("run")
-        row, change = self._insert(connection, run_id)
+        row, change = self._insert(connection, run_id, deadline)
         records.insert(connection, self.judgement.record, run_id=run_id)
         events.record(
             connection,
@@ -138,7 +141,9 @@ class _Task:
         )
         return messages.to_run(row, history=[change])
 
-    def _insert(self, connection: sa.Connection, run_id: str) -> tuple[sa.Row[Any], sa.Row[Any, Any, Any]]:
+    def _insert(
+        self, connection: sa.Connection, run_id: str, deadline: int | None
+    ) -> tuple[sa.Row[Any], sa.Row[Any, Any, Any]]:
         now = clock.now_us()
         values = {
             "id": run_id,
@@ -155,6 +160,7 @@ class _Task:
             "commit_ref": self.source.commit_ref,
             "source_sha256": self.source.source_sha256,
             "source_size_bytes": self.source.source_size_bytes,
+            "queue_deadline": deadline,
             "created_at": now,
             "updated_at": now,
         }

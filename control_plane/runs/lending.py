@@ -14,7 +14,7 @@ from control_plane import clock, errors, ids
 from control_plane.audit import events
 from control_plane.identity.principal import Principal
 from control_plane.policies import records
-from control_plane.runs import hold_store, holds, messages, store
+from control_plane.runs import hold_store, holds, messages, queue_room, store
 from control_plane.runs.errors import ChangedMeanwhile
 from control_plane.runs.hold_leases import HoldLeases
 from control_plane.runs.notices import Notices
@@ -162,6 +162,8 @@ class _Request:
             return None
         if records.policies_version(connection) != self.basis.policies_version:
             return None
+        # Its own stream says how long it waits.
+        queue_room.take(connection, stack.id, principal.login)
         run_id = ids.new_id("run")
         has_lease = request.HasField("lease")
         lease_us = clock.from_duration(request.lease) if has_lease else holds.DEFAULT_LEASE_US

@@ -71,6 +71,8 @@ def to_run(
         run.finish_time.CopyFrom(to_timestamp(row.finished_at))
     if row.unreachable_since is not None:
         run.unreachable_since.CopyFrom(to_timestamp(row.unreachable_since))
+    if row.queue_deadline is not None:
+        run.queue_deadline.CopyFrom(to_timestamp(row.queue_deadline))
     if row.plan is not None:
         run.plan.MergeFromString(row.plan)
     if row.confirmation is not None:

@@ -17,6 +17,7 @@ class Notices:
         self._bus = bus or Nobody()
         self.wake_scheduler: Callable[[], None] = lambda: None
         self.wake_approvals: Callable[[], None] = lambda: None
+        self.wake_queue_timeouts: Callable[[], None] = lambda: None
 
     def run_moved(self, run_id: str) -> None:
         self._feeds.run_changed(run_id)
@@ -48,6 +49,11 @@ class Notices:
         """A runner that is connected here came, went, or has room again."""
         self._feeds.capacity_changed()
         self.wake_scheduler()
+
+    def limits_changed(self) -> None:
+        """More or fewer runs may start than before."""
+        self.capacity_changed()
+        self._bus.tell(Kind.LIMITS)
 
     def runners_changed(self) -> None:
         """A runner came, went, or takes no more work: also the other replicas want to know."""

@@ -29,6 +29,8 @@ from interlock.v1 import runner_service_pb2 as rpc
 
 # Claims in one transaction: measured best on SQLite and PostgreSQL (docs/decisions).
 BATCH = 16
+# Lanes that one transaction puts into the line where they belong, at most, so that others need not wait for it.
+_MOVES = 64
 _RETRY_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -60,8 +62,8 @@ class _Claims:
     """What one transaction came to."""
 
     made: list[_Claim]
-    # Lanes were found where they do not belong: another look finds others in their place.
-    lines_moved: bool = False
+    # Lanes that were found where they do not belong: another look finds others in their place.
+    lines_moved: int = 0
 
 
 class Scheduler:
@@ -119,7 +121,7 @@ class Scheduler:
             self._notices.run_moved(claim.run_id)
             self._notices.queue_changed(claim.stack_id)
         await self._give_back_unsent()
-        return len(claims.made) == BATCH or claims.lines_moved
+        return len(claims.made) == BATCH or claims.lines_moved > 0
 
     def _claim(self, connection: sa.Connection, rooms: Sequence[_Room]) -> _Claims:
         # Held: of several schedulers one counts after the other, so that none starts more than a limit allows.
@@ -140,7 +142,7 @@ class Scheduler:
         if wanted <= 0:
             return
         turns = TurnTaking(connection, rooms[0].pool_id, caps, wanted)
-        while wanted and (found := turns.next()) is not None:
+        while wanted and claims.lines_moved < _MOVES and (found := turns.next()) is not None:
             # The run before the slot's change, as everybody who holds both; whoever has just discarded it is seen.
             run = store.find_to_claim(connection, found.contender.run_id)
             # A hold takes the slot by itself, once whoever waits for it is there (`holds.offer`).
@@ -150,7 +152,7 @@ class Scheduler:
             if caps.full_label(labels) is not None:
                 # A limit was set since the lane was last put into a line.
                 lanes.relabel(connection, run.stack_id, caps.labels.intersection(labels))
-                claims.lines_moved = True
+                claims.lines_moved += 1
                 continue
             fence = store.take_slot(connection, run.stack_id, run.id)
             if fence is None:

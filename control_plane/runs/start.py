@@ -13,7 +13,7 @@ from control_plane.audit import events
 from control_plane.identity.principal import Principal
 from control_plane.policies import records
 from control_plane.policies.tasks import stored_session
-from control_plane.runs import messages, review_store, store
+from control_plane.runs import messages, queue_room, review_store, store
 from control_plane.runs.errors import ChangedMeanwhile, NoSequence
 from control_plane.runs.notices import Notices
 from control_plane.runs.planned import TRACKED
@@ -63,6 +63,8 @@ class RunStarts:
             started = await self._db.write(_Start(principal, request, found, source).record)
             if started is not None:
                 self._notices.queue_changed(stack.id)
+                if started.HasField("queue_deadline"):
+                    self._notices.wake_queue_timeouts()
                 return started
         raise ChangedMeanwhile(request.stack_id)
 
@@ -92,6 +94,7 @@ class _Start:
             return None
         if records.policies_version(connection) != self.basis.policies_version:
             return None
+        deadline = queue_room.take(connection, stack.id, principal.login, request)
         run_id = ids.new_id("run")
         auto_confirm = request.auto_confirm if request.HasField("auto_confirm") else stack.autodeploy
         now = clock.now_us()
@@ -113,6 +116,7 @@ class _Start:
                 "commit_ref": self.source.commit_ref,
                 "source_sha256": self.source.source_sha256,
                 "source_size_bytes": self.source.source_size_bytes,
+                "queue_deadline": deadline,
                 "created_at": now,
                 "updated_at": now,
             },

@@ -100,6 +100,16 @@ _QUEUED_BEFORE = sa.select(sa.func.count()).where(
     runs.c.state == sa.literal_column("'QUEUED'"),
     runs.c.id < sa.bindparam("run_id"),
 )
+# The states are spelled out, or the index is not seen to fit.
+_MAY_TIME_OUT = (
+    sa.select(runs.c.id, runs.c.queue_deadline)
+    .where(
+        runs.c.queue_deadline.is_not(None),
+        runs.c.state.in_([sa.literal_column("'QUEUED'"), sa.literal_column("'PENDING_REVIEW'")]),
+    )
+    .order_by(runs.c.queue_deadline, runs.c.id)
+    .limit(sa.bindparam("at_most"))
+)
 # How long the last runs of a stack had its slot.
 _SLOT_TIMES = (
     sa.select(runs.c.finished_at - runs.c.slot_taken_at)
@@ -269,6 +279,11 @@ def queued_before(connection: sa.Connection, run: sa.Row[Any]) -> int:
     """How many queued runs its creator has on the stack that were queued before it."""
     lane = {"stack_id": run.stack_id, "creator_id": run.creator_id}
     return int(connection.execute(_QUEUED_BEFORE, {**lane, "run_id": run.id}).scalar_one())
+
+
+def may_time_out(connection: sa.Connection, at_most: int) -> Sequence[sa.Row[Any, Any]]:
+    """(id, queue_deadline) of runs that wait and may not wait for ever, those first whose time is over first."""
+    return connection.execute(_MAY_TIME_OUT, {"at_most": at_most}).all()
 
 
 def slot_times(connection: sa.Connection, stack_id: str) -> list[int]:

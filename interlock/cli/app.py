@@ -15,6 +15,7 @@ from interlock.cli import (
     dev,
     failures,
     key,
+    limit,
     login,
     policy,
     pool,
@@ -46,6 +47,7 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(decision.app, name="decision")
 app.add_typer(key.app, name="key")
 app.add_typer(pool.app, name="pool")
+app.add_typer(limit.app, name="limit")
 app.add_typer(runner.app, name="runner")
 app.add_typer(audit.app, name="audit")
 app.add_typer(profile.app, name="profile")

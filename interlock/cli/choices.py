@@ -13,6 +13,13 @@ class ToolName(StrEnum):
     CUSTOM = "custom"
 
 
+class LimitKindName(StrEnum):
+    POOL = "pool"
+    LABEL = "label"
+    CALLER = "caller"
+    STACK = "stack"
+
+
 class PullPolicyName(StrEnum):
     IF_NOT_PRESENT = "if_not_present"
     ALWAYS = "always"

@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from interlock import enums
-from interlock.cli import complete, failures, moments, plan_text, show, task_abandon, task_explain, task_run
+from interlock.cli import (
+    complete,
+    durations,
+    failures,
+    moments,
+    plan_text,
+    show,
+    task_abandon,
+    task_explain,
+    task_run,
+    task_screen,
+)
 from interlock.cli.choices import StateName
 from interlock.cli.session import connect, session
 from interlock.errors import InterlockError
@@ -23,6 +34,10 @@ StackId = Annotated[
     str, typer.Argument(metavar="STACK", help="The stack's id.", autocompletion=complete.stacks)
 ]
 Note = Annotated[str, typer.Option("--note", "-m", help="Why; kept with the run.")]
+QueueTimeout = Annotated[
+    str,
+    typer.Option(metavar="DURATION", help="Discard it if no runner has it within so long, e.g. 30m."),
+]
 RunId = Annotated[
     str, typer.Argument(metavar="RUN", help="The run's id, run_….", autocompletion=complete.runs)
 ]
@@ -50,6 +65,7 @@ def run(
         str,
         typer.Option(help="Your name for this task: the same one again gives the same run, not a second."),
     ] = "",
+    queue_timeout: QueueTimeout = "",
     output: show.Output = show.Format.TEXT,
 ) -> None:
     """Runs a command on a stack and shows its output as it comes.
@@ -75,6 +91,7 @@ def run(
         stack_id,
         text,
         skip_initialization=skip_init,
+        queue_timeout=durations.parse(queue_timeout) if queue_timeout else None,
         request_id=request_id,
         detach=detach,
         output=output,
@@ -233,7 +250,8 @@ def _fields(run: Run) -> dict[str, str]:
         **_hold(run),
         "state": " ".join(filter(None, [enums.name(RunState, run.state), failure and f"({failure})"])),
         "why": run.state_reason,
-        "waits": run.waiting.message,
+        "waits": run.waiting.message and run.waiting.message + task_screen.place(run.waiting),
+        "may wait until": show.when(run.queue_deadline),
         "unreachable since": show.when(run.unreachable_since),
         "exit code": str(run.exit_code) if run.HasField("exit_code") else "",
         "by": run.creator.login,

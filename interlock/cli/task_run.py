@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 
 import interlock
 from interlock.cli import show
@@ -34,6 +35,7 @@ async def run_task(
     command: str,
     *,
     skip_initialization: bool,
+    queue_timeout: timedelta | None,
     request_id: str,
     detach: bool,
     output: show.Format,
@@ -41,7 +43,11 @@ async def run_task(
     """Creates a task and attends it. Returns the exit code."""
     async with connect() as client:
         run = await client.runs.create_task(
-            stack_id, command, skip_initialization=skip_initialization, request_id=request_id or None
+            stack_id,
+            command,
+            skip_initialization=skip_initialization,
+            queue_timeout=queue_timeout,
+            request_id=request_id or None,
         )
         if not detach:
             return await Attendance(client, run.id, screen(output), may_stop=True).until_over()
@@ -58,13 +64,19 @@ async def start_run(
     stack_id: str,
     *,
     auto_confirm: bool | None,
+    queue_timeout: timedelta | None,
     request_id: str,
     detach: bool,
     output: show.Format,
 ) -> int:
     """Starts a tracked run and attends it until its plan waits to be confirmed, or it is over."""
     async with connect() as client:
-        run = await client.runs.start(stack_id, auto_confirm=auto_confirm, request_id=request_id or None)
+        run = await client.runs.start(
+            stack_id,
+            auto_confirm=auto_confirm,
+            queue_timeout=queue_timeout,
+            request_id=request_id or None,
+        )
         if not detach:
             shown = screen(output)
             attendance = Attendance(client, run.id, shown, may_stop=True, leaves_unconfirmed=True)

@@ -8,9 +8,9 @@ from typing import Protocol
 from google.protobuf import json_format
 
 from interlock import enums
-from interlock.cli import show
+from interlock.cli import durations, show
 from interlock.states import is_final
-from interlock.types import OutputChunk, Run, RunState, StateChange
+from interlock.types import OutputChunk, Run, RunState, StateChange, Waiting
 from interlock.v1.run_pb2 import RUN_STATE_FAILED, RUN_STATE_FINISHED, RUN_TYPE_HOLD
 from interlock.v1.run_service_pb2 import WatchRunResponse
 
@@ -74,7 +74,7 @@ class States:
 
     def __init__(self) -> None:
         self._changes_told = 0
-        self._waits_for = ""
+        self._waits_for = ("", 0)
         self._is_unreachable = False
 
     def new_lines(self, run: Run) -> Iterator[str]:
@@ -84,15 +84,25 @@ class States:
         for change in changes[self._changes_told :]:
             yield _line(change, run)
         self._changes_told = len(changes)
-        if run.waiting.message and run.waiting.message != self._waits_for:
-            yield f"waits: {run.waiting.message}"
-        self._waits_for = run.waiting.message
+        # A wait that comes a little closer is no news; another reason or place is.
+        waits_for = (run.waiting.message, run.waiting.position)
+        if run.waiting.message and waits_for != self._waits_for:
+            yield f"waits: {run.waiting.message}{place(run.waiting)}"
+        self._waits_for = waits_for
         is_unreachable = run.HasField("unreachable_since") and not is_final(run)
         if is_unreachable and not self._is_unreachable:
             yield "its runner is out of reach; the run keeps the stack's slot until the runner is back"
         if self._is_unreachable and not is_unreachable and not is_final(run):
             yield "its runner is back"
         self._is_unreachable = is_unreachable
+
+
+def place(waiting: Waiting) -> str:
+    """Where a run stands in its stack's queue, and how long that may take; empty where it is next or not known."""
+    parts = [f"number {waiting.position} in the queue"] if waiting.position > 1 else []
+    if waiting.HasField("expected_wait"):
+        parts.append(f"about {durations.about(waiting.expected_wait.ToTimedelta())}")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _line(change: StateChange, run: Run) -> str:

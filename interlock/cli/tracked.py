@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from interlock import enums
-from interlock.cli import complete, plan_text, show, task, task_run
+from interlock.cli import complete, durations, plan_text, show, task, task_run
 from interlock.cli.session import connect, session
 from interlock.types import ChangeAction, Plan, RunState
 
@@ -48,6 +48,7 @@ def start(
         str,
         typer.Option(help="Your name for this run: the same one again gives the same run, not a second."),
     ] = "",
+    queue_timeout: task.QueueTimeout = "",
     output: show.Output = show.Format.TEXT,
 ) -> None:
     """Plans a stack and shows the plan as it is made.
@@ -60,6 +61,7 @@ def start(
         session(context).connect_async,
         stack_id,
         auto_confirm=auto_confirm,
+        queue_timeout=durations.parse(queue_timeout) if queue_timeout else None,
         request_id=request_id,
         detach=detach,
         output=output,

@@ -199,7 +199,27 @@ def test_a_runner_by_hand_needs_a_token_and_says_where_from(dev: Dev) -> None:
     assert "INTERLOCK_" in refused.stderr
 
 
-@pytest.mark.parametrize("noun", ["stack", "policy", "pool", "key", "runner", "audit", "task"])
+def test_limits_are_set_listed_and_unset(dev: Dev) -> None:
+    said = dev.run("limit", "set", "caller", "ci-bot", "--max-active", "4", "--max-queued", "1000").stderr
+    assert "caller ci-bot: at most 4 active, at most 1000 wait" in said
+    dev.run("limit", "set", "stack", "*", "--queue-timeout", "90m")
+
+    assert listed(dev, "limit", "list") == [
+        ["caller", "ci-bot", "0", "4", "1000", ""],
+        ["stack", "*", "", "", "", "90m"],
+    ]
+    dev.run("limit", "unset", "caller", "ci-bot", "--yes")
+    dev.run("limit", "unset", "stack", "*", "--yes")
+    assert dev.run("limit", "list").stdout == ""
+
+
+def test_a_limit_that_a_kind_does_not_have_is_refused_with_what_it_has(dev: Dev) -> None:
+    refused = dev.run("limit", "set", "pool", "public", "--max-queued", "1", check=False)
+    assert refused.returncode == 1
+    assert "a pool has none; it has max_active" in refused.stderr
+
+
+@pytest.mark.parametrize("noun", ["stack", "policy", "pool", "limit", "key", "runner", "audit", "task"])
 def test_every_list_is_json_where_asked(dev: Dev, noun: str) -> None:
     assert isinstance(json.loads(dev.run(noun, "list", "--output", "json").stdout), list)
 

@@ -14,7 +14,9 @@ FIGURES = {
 
 
 def test_the_page_shows_the_forecast_of_the_newest_figures() -> None:
-    assert forecast.kept() == forecast.table(forecast.latest()), "run: .venv/bin/python -m benchmarks.forecast --keep"
+    assert forecast.kept() == forecast.table(forecast.latest()), (
+        "run: .venv/bin/python -m benchmarks.forecast --keep"
+    )
 
 
 def test_what_is_used_most_comes_first() -> None:

@@ -57,6 +57,24 @@ def test_what_a_run_waits_for_is_told_when_it_changes() -> None:
     assert lines[2:] == ["waits: for run_0", "waits: for a runner"]
 
 
+def test_a_runs_place_in_the_queue_is_told_and_how_long_that_may_take() -> None:
+    waits = Waiting(message="run_0 comes first", position=3)
+    waits.expected_wait.FromSeconds(250)
+    queued = Run(id="run_1", stack_id="network", state=RUN_STATE_QUEUED, waiting=waits)
+    closer = Run()
+    closer.CopyFrom(queued)
+    closer.waiting.expected_wait.FromSeconds(200)
+    next_one = Run()
+    next_one.CopyFrom(queued)
+    next_one.waiting.position = 1
+    next_one.waiting.ClearField("expected_wait")
+
+    assert told(queued, closer, next_one)[2:] == [
+        "waits: run_0 comes first (number 3 in the queue, about 4 min)",
+        "waits: run_0 comes first",
+    ]
+
+
 def test_an_unreachable_runner_is_told_and_its_return() -> None:
     lines = told(
         run(RUN_STATE_PERFORMING),
