@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from interlock.client import Client
+from tests.house import House
 
 TOTAL: Final = 1000
 ATTACHED: Final = 10
@@ -35,10 +36,11 @@ _COPY = """
 """
 
 
-async def attach(client: Client) -> None:
-    """Seven of the examples, and the first of them again until there are ten."""
+async def attach(client: Client, *, kind: str = "") -> None:
+    """Seven of the examples, or those of one kind, and the first of them again until there are ten."""
+    names = [name for name in _NAMES if name.startswith(kind)]
     for number in range(ATTACHED):
-        file = _EXAMPLES / f"{_NAMES[number % len(_NAMES)]}.rego"
+        file = _EXAMPLES / f"{names[number % len(names)]}.rego"
         await client.policies.create(
             f"{file.stem}-{number}",
             file.read_text(),
@@ -46,6 +48,15 @@ async def attach(client: Client) -> None:
             policy_id=f"{file.stem.replace('_', '-')}-{number}",
             labels=["autoattach:bench"],
         )
+
+
+async def load(site: House, *, kind: str = "") -> None:
+    """Attaches ten and fills up to a thousand; the server is started again."""
+    async with site.connect() as admin:
+        await attach(admin, kind=kind)
+    site.server.stop()
+    fill_up(site.data_dir / "interlock.db")
+    await site.start_server()
 
 
 def fill_up(database: Path) -> None:
