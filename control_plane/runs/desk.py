@@ -136,7 +136,9 @@ class Desk:
             if await self._desks.outputs.append(self._ref.run_id, self._start + report.offset, report.data):
                 self._desks.feeds.output_grew(self._ref.run_id)
         except OutputGap as error:
-            raise OutputMismatch(f"output of {self._ref.run_id}: {error}") from error
+            raise OutputMismatch(
+                f"output of {self._ref.run_id}: {error}; nothing was stored, go on from byte {self._stored_bytes}"
+            ) from error
         except WriterFenced as error:
             raise self._fenced_out() from error
 
@@ -228,14 +230,19 @@ class Desk:
             )
             self._runner.send(rpc.ConnectResponse(output_ack=ack))
 
-    def _reject(self, error: errors.DomainError, *, release: bool) -> None:
+    @property
+    def _stored_bytes(self) -> int:
+        """As the runner counts."""
         output = self._desks.outputs.opened(self._ref.run_id)
+        return max(output.size_bytes - self._start, 0) if output else 0
+
+    def _reject(self, error: errors.DomainError, *, release: bool) -> None:
         log.warning("runner.report_rejected", run_id=self._ref.run_id, error=error.message)
         rejected = rpc.Rejected(
             assignment=self._ref,
             reason=errors.reason_name(error.reason),
             message=error.message,
-            acknowledged_offset=max(output.size_bytes - self._start, 0) if output else 0,
+            acknowledged_offset=self._stored_bytes,
             release=release,
         )
         self._runner.send(rpc.ConnectResponse(rejected=rejected))

@@ -99,7 +99,8 @@ class FencedOut(DomainError):
 
     def __init__(self, run_id: str, assignment_id: str) -> None:
         super().__init__(
-            f"assignment {assignment_id!r} of run {run_id!r} is not current; what it reports changes nothing"
+            f"assignment {assignment_id!r} of run {run_id!r} is not current; what it reports changes nothing, and its "
+            "runner should let go of it"
         )
 
 

@@ -13,6 +13,10 @@ FINAL = frozenset({"FINISHED", "FAILED", "STOPPED", "DISCARDED"})
 ACTIVE = frozenset({"READY", "PREPARING", "INITIALIZING", "PERFORMING"})
 # The kernel's clock for files goes in ticks and stands a little behind the one that the record is written by.
 _TICK_S = 0.02
+# Of init whose container is ended while it waits for a child.
+_SHELLS_LAST_WORD = b"Terminated\n"
+# The engine may be going down a moment before it is seen to.
+_GOING_DOWN_S = 0.3
 
 
 def violations(history: History) -> list[str]:
@@ -131,6 +135,7 @@ def _ends(history: History) -> Iterator[str]:
         )
         is_success = (record.state, record.failure, record.exit_code) == success
         was_lost = history.containers_were_killed or _is_abandoned(history, record)
+        was_lost = was_lost or (seen is not None and _ended_without_engine(history, seen))
         if has_ended and not is_success and not was_lost:
             yield f"{command.key} came to its end, but is {record.state} ({record.failure}, {record.exit_code})"
         if is_success and not has_ended:
@@ -148,7 +153,8 @@ def _logs(history: History) -> Iterator[str]:
             continue
         expected = commands[record.command].output
         is_whole = record.state == "FINISHED" or record.failure == "COMMAND"
-        if record.output != (expected if is_whole else expected[: len(record.output)]):
+        output = record.output.removesuffix(_SHELLS_LAST_WORD) if record.state == "STOPPED" else record.output
+        if output != (expected if is_whole else expected[: len(output)]):
             yield f"the log of {record.run_id} is wrong from byte {_first_difference(record.output, expected)}"
         if record.output_sha256 and record.output_sha256 != hashlib.sha256(record.output).hexdigest():
             yield f"the log of {record.run_id} does not have its recorded SHA-256"
@@ -174,6 +180,12 @@ def _key_of(record: Record) -> str:
 
 def _is_abandoned(history: History, record: Record | None) -> bool:
     return record is not None and record.run_id in history.abandoned
+
+
+def _ended_without_engine(history: History, seen: Execution) -> bool:
+    """What a container wrote that ends while its engine is down is gone: nobody can tell how its command ended."""
+    outages = history.engine_outages
+    return any(began - _GOING_DOWN_S <= seen.last_life <= ended for began, ended in outages)
 
 
 def _first_difference(one: bytes, other: bytes) -> int:

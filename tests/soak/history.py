@@ -85,5 +85,7 @@ class History:
     audit_fault: str = ""
     # What went wrong in the eyes of a caller or watcher and is no fault that was injected.
     complaints: list[str] = field(default_factory=list)
+    # From when to when a Docker Engine was down, whose containers lived on.
+    engine_outages: list[tuple[float, float]] = field(default_factory=list)
     # Whether containers were killed by the engine: then a command may have been cut off.
     containers_were_killed: bool = False

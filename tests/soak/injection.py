@@ -34,6 +34,7 @@ class Injector:
         self._ground = ground
         self._is_quiet = is_quiet
         self.injected: Counter[str] = Counter()
+        self.engine_outages: list[tuple[float, float]] = []
         # On a slow machine one may still be mended when the next is due.
         self._of_target: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -88,7 +89,7 @@ class Injector:
         elif disk := ground.disks.get(fault.target):
             await _fill(disk, fault)
         elif engine := ground.engines.get(fault.target):
-            await asyncio.to_thread(_restart, engine, fault.for_s)
+            self.engine_outages.append(await asyncio.to_thread(_restart, engine, fault.for_s))
         elif ground.cluster is not None:
             await asyncio.to_thread(_restart_database, ground.cluster, fault)
         else:
@@ -157,10 +158,13 @@ async def _fill(disk: SmallDisk, fault: Fault) -> None:
     await asyncio.to_thread(disk.empty)
 
 
-def _restart(engine: PrivateEngine, for_s: float) -> None:
+def _restart(engine: PrivateEngine, for_s: float) -> tuple[float, float]:
+    """From when to when it was down."""
+    began = time.time()
     engine.stop()
     time.sleep(for_s)
     engine.start()
+    return began, time.time()
 
 
 def _restart_database(cluster: Cluster, fault: Fault) -> None:

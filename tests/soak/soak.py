@@ -87,6 +87,7 @@ async def soak(
                 for name in await asyncio.to_thread(_left, url, ground.runner_ids())
             ]
         _look_outside(ground, outcome.history)
+        outcome.history.engine_outages = injector.engine_outages
         outcome.injected, outcome.restarts = injector.injected, ground.restarts
     return outcome
 

@@ -174,6 +174,39 @@ def test_a_command_that_was_cut_off_is_found() -> None:
     found(history, "first passed its gate and was cut off")
 
 
+def test_a_command_that_ended_while_its_engine_was_down_may_be_lost() -> None:
+    history = kept()
+    lost = history.records[0]
+    history.records[0] = replace(
+        record(FIRST, "run_1", start=10, fence=1, output=FIRST.output[:20]), failure="CONTAINER_LOST"
+    )
+    history.records[0] = replace(
+        history.records[0],
+        steps=[*lost.steps[:-1], ("FAILED", 13.0)],
+        audited=[*lost.audited[:-1], "run.failed"],
+    )
+    history.watched[0] = ("run_1", FIRST.output[:20])
+    found(history, "first came to its end, but is FAILED")
+    history.engine_outages = [(12.5, 14.0)]
+    assert violations(history) == []
+
+
+def test_the_last_word_of_a_stopped_shell_is_no_lost_byte() -> None:
+    history = kept()
+    stopped = record(FIRST, "run_1", start=10, fence=1, output=b"initialized\nTerminated\n")
+    history.records[0] = replace(
+        stopped,
+        steps=[*stopped.steps[:4], ("STOPPED", 11.0)],
+        failure="UNSPECIFIED",
+        exit_code=None,
+        audited=[*stopped.audited[:4], "run.stopped"],
+    )
+    history.watched[0] = ("run_1", stopped.output)
+    history.executions.pop(0)
+    history.books = {"network": ["begin second b", "end second b 1"]}
+    assert violations(history) == []
+
+
 def test_a_success_that_never_was_is_found() -> None:
     history = kept()
     history.executions.pop(0)

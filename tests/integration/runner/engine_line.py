@@ -31,7 +31,12 @@ class EngineLine:
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        engine_reader, engine_writer = await asyncio.open_unix_connection(self._engine)
+        try:
+            engine_reader, engine_writer = await asyncio.open_unix_connection(self._engine)
+        except OSError:
+            # It is being started again.
+            writer.transport.abort()
+            return
         self._streams |= {writer, engine_writer}
         for source, target in ((reader, engine_writer), (engine_reader, writer)):
             pump = asyncio.create_task(_pump(source, target))
