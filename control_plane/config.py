@@ -44,6 +44,8 @@ class Config:
     opa_token: str
     # The path of OPA's binary; empty: PATH, then the project's cache.
     opa: str
+    # The path of Regal's binary; empty: uploads are not linted.
+    regal: str
     tls: Tls | None
     # Where the first admin key is written instead of standard error.
     first_key_file: Path | None
@@ -85,6 +87,7 @@ def read(environment: Mapping[str, str], *, is_terminal: bool) -> Config:
         opa_url=environment.get("INTERLOCK_OPA_URL", ""),
         opa_token=environment.get("INTERLOCK_OPA_TOKEN", ""),
         opa=environment.get("INTERLOCK_OPA", ""),
+        regal=environment.get("INTERLOCK_REGAL", ""),
         tls=tls,
         first_key_file=Path(first_key_file) if first_key_file else None,
         git_allow=_git_allow(environment.get("INTERLOCK_GIT_ALLOW", "")),

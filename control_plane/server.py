@@ -112,6 +112,7 @@ from interlock.v1 import (
     slot_service_pb2_grpc,
     stack_service_pb2_grpc,
 )
+from policies.workbench.regal import RegalError
 from policies.workbench.toolchain import OpaNotFoundError
 
 _GRACE_S = 10.0
@@ -482,9 +483,10 @@ def _engine(settings: Config, master: MasterKey) -> PolicyEngine:
                 "INTERLOCK_OPA_URL": settings.opa_url,
                 "INTERLOCK_OPA_TOKEN": settings.opa_token,
                 "INTERLOCK_OPA": settings.opa,
+                "INTERLOCK_REGAL": settings.regal,
             },
         )
-    except (OpaNotFoundError, ValueError) as error:
+    except (OpaNotFoundError, RegalError, ValueError) as error:
         raise listener.CannotStart(str(error)) from error
 
 

@@ -12,7 +12,7 @@ from interlock.v1.backtest_pb2 import (
 )
 from interlock.v1.caller_pb2 import Caller
 from interlock.v1.decision_pb2 import Decision, PolicyPrint, PolicyVerdict
-from interlock.v1.errors_pb2 import PolicyFinding
+from interlock.v1.errors_pb2 import PolicyFinding, PolicyFindingSeverity
 from interlock.v1.identity_pb2 import ApiKey
 from interlock.v1.limit_pb2 import Limit, LimitKind, LimitReached
 from interlock.v1.policy_pb2 import (
@@ -98,6 +98,7 @@ __all__ = [
     "PlanSummary",
     "Policy",
     "PolicyFinding",
+    "PolicyFindingSeverity",
     "PolicyKind",
     "PolicyPrint",
     "PolicyRevision",

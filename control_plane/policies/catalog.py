@@ -16,7 +16,7 @@ from control_plane.identity.principal import Principal
 from control_plane.policies import attached, records, revisions, store
 from control_plane.policies.engine import LoadedPolicy, PolicyEngine
 from control_plane.policies.errors import OpaUnavailable
-from control_plane.policies.messages import dialect_of, kind_of, to_policy
+from control_plane.policies.messages import dialect_of, kind_of, to_policy, with_warnings
 from control_plane.policies.revisions import Content
 from control_plane.storage import requests
 from control_plane.storage.database import Database
@@ -112,7 +112,7 @@ class PolicyCatalog:
             requests.remember(tx, principal.id, "CreatePolicy", request.request_id, request, policy_id)
             return _found(tx, policy_id)
 
-        return await self._changed(unit)
+        return with_warnings(await self._changed(unit), compiled)
 
     async def update(self, principal: Principal, request: rpc.UpdatePolicyRequest) -> policy_pb2.Policy:
         """
@@ -140,7 +140,7 @@ class PolicyCatalog:
             )  # fmt: skip
             return _found(tx, row.id)
 
-        return await self._changed(unit)
+        return with_warnings(await self._changed(unit), compiled)
 
     async def rollback(self, principal: Principal, request: rpc.RollbackPolicyRequest) -> policy_pb2.Policy:
         """A new revision with all that an earlier one had.

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -32,6 +33,7 @@ from policies.workbench.compiler import CompiledPolicy, Compiler
 from policies.workbench.findings import Finding, TextRefusedError
 from policies.workbench.kinds import Kind
 from policies.workbench.prints import Print
+from policies.workbench.regal import find_regal
 from policies.workbench.toolchain import Toolchain, ToolLimitError, find_opa
 
 log = structlog.get_logger(__name__)
@@ -58,9 +60,16 @@ class PolicyEngine:
     """
 
     def __init__(
-        self, opa: Opa, compiler: Compiler, *, sanitizer_key: str, deadline_s: float = DEFAULT_DEADLINE_S
+        self,
+        opa: Opa,
+        compiler: Compiler,
+        *,
+        sanitizer_key: str,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        linter: Path | None = None,
     ) -> None:
         self._opa = opa
+        self._linter = linter
         self._compiler = compiler
         self._sanitizer_key = sanitizer_key
         self._deadline_s = deadline_s
@@ -82,6 +91,7 @@ class PolicyEngine:
 
         Raises:
             OpaNotFoundError: there is no `opa` command, which checks need in either case.
+            RegalError: INTERLOCK_REGAL names no program.
             ValueError: INTERLOCK_OPA_URL is no URL.
         """
         binary = find_opa(environment)
@@ -90,7 +100,15 @@ class PolicyEngine:
             opa = ExternalOpa(url, token=environment.get("INTERLOCK_OPA_TOKEN"), deadline_s=deadline_s)
         else:
             opa = SupervisedOpa(binary, deadline_s=deadline_s)
-        return cls(opa, Compiler(Toolchain(binary)), sanitizer_key=sanitizer_key, deadline_s=deadline_s)
+        # On PATH alone it does not count: it makes uploads slower.
+        linter = find_regal(environment) if environment.get("INTERLOCK_REGAL") else None
+        return cls(
+            opa,
+            Compiler(Toolchain(binary)),
+            sanitizer_key=sanitizer_key,
+            deadline_s=deadline_s,
+            linter=linter,
+        )
 
     async def start(self, policies: Iterable[LoadedPolicy]) -> None:
         """Returns when OPA decides with just these.
@@ -113,7 +131,7 @@ class PolicyEngine:
             PolicyRefused: with findings at the author's lines.
         """
         try:
-            return await upload.accepted(self._compiler, kind, text, filename, tests or {})
+            return await upload.accepted(self._compiler, kind, text, filename, tests or {}, self._linter)
         except TextRefusedError as refused:
             raise PolicyRefused(refused.findings) from refused
 

@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2
 from control_plane.errors import DomainError, Unavailable
 from interlock.v1 import errors_pb2
 from interlock.v1.errors_pb2 import ErrorReason
-from policies.workbench.findings import Finding
+from policies.workbench.findings import Finding, Severity
 
 # gRPC drops an answer whose trailers are longer than 32 KiB, and these are in base64.
 _MOST_BYTES = 12 << 10
@@ -31,18 +31,31 @@ class PolicyRefused(DomainError):
         super().__init__("\n".join(map(str, self.findings[:_MOST_IN_WORDS])), details=[details])
 
 
+def to_message(finding: Finding) -> errors_pb2.PolicyFinding:
+    return errors_pb2.PolicyFinding(
+        file=finding.file,
+        line=finding.line,
+        column=finding.column,
+        message=finding.message[:_MOST_TEXT],
+        hint=finding.hint[:_MOST_TEXT],
+        severity=_severity(finding.severity),
+    )
+
+
+def _severity(severity: Severity) -> errors_pb2.PolicyFindingSeverity.ValueType:
+    match severity:
+        case Severity.ERROR:
+            return errors_pb2.POLICY_FINDING_SEVERITY_ERROR
+        case Severity.WARNING:
+            return errors_pb2.POLICY_FINDING_SEVERITY_WARNING
+
+
 def _fitting(findings: Sequence[Finding]) -> list[errors_pb2.PolicyFinding]:
     """As many as an answer's trailers take; how many more there are is said last."""
     shown: list[errors_pb2.PolicyFinding] = []
     room = _MOST_BYTES
     for place, finding in enumerate(findings):
-        told = errors_pb2.PolicyFinding(
-            file=finding.file,
-            line=finding.line,
-            column=finding.column,
-            message=finding.message[:_MOST_TEXT],
-            hint=finding.hint[:_MOST_TEXT],
-        )
+        told = to_message(finding)
         room -= told.ByteSize()
         if room < 0:
             more = f"{len(findings) - place} more are not shown; see all with: interlock policy check"

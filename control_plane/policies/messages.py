@@ -9,7 +9,9 @@ import sqlalchemy as sa
 
 from control_plane import errors
 from control_plane.clock import to_timestamp
+from control_plane.policies.errors import to_message
 from interlock.v1 import policy_pb2
+from policies.workbench.compiler import CompiledPolicy
 from policies.workbench.kinds import Kind
 from policies.workbench.syntax import RegoVersion
 
@@ -57,3 +59,10 @@ def to_policy(
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
     )
+
+
+def with_warnings(policy: policy_pb2.Policy, compiled: CompiledPolicy | None) -> policy_pb2.Policy:
+    """The policy as it was stored, with what was advised about its new text."""
+    if compiled is not None:
+        policy.warnings.extend(map(to_message, compiled.warnings))
+    return policy

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from interlock import errors
 from interlock.cli import show
+from interlock.types import PolicyFinding, PolicyFindingSeverity
 
 RETRY_HINT = "try again; if it stays so, ask whoever operates the control plane"
 
@@ -40,10 +41,7 @@ def _where(error: errors.InterlockError) -> Iterator[str]:
     match error:
         case errors.PolicyRefused():
             for finding in error.findings:
-                known = [str(number) for number in (finding.line, finding.column) if number]
-                yield f"{':'.join([finding.file, *known])}: {finding.message}"
-                if finding.hint:
-                    yield f"  {finding.hint}"
+                yield from of_finding(finding)
         case errors.InvalidArgument():
             for violation in error.violations:
                 if violation.description not in str(error):
@@ -54,6 +52,16 @@ def _where(error: errors.InterlockError) -> Iterator[str]:
             yield f"  locked at {error.lock_time:%Y-%m-%d %H:%M} UTC by {error.owner.login}: {error.note or '-'}"
         case _:
             return
+
+
+def of_finding(finding: PolicyFinding) -> Iterator[str]:
+    """As `interlock policy check` shows it."""
+    known = [str(number) for number in (finding.line, finding.column) if number]
+    is_advice = finding.severity == PolicyFindingSeverity.POLICY_FINDING_SEVERITY_WARNING
+    advice = "warning: " if is_advice else ""
+    yield f"{':'.join([finding.file, *known])}: {advice}{finding.message}"
+    if finding.hint:
+        yield f"  {finding.hint}"
 
 
 def _hint(error: errors.InterlockError) -> str:  # noqa: PLR0911  # one line for each class

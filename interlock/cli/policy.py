@@ -9,6 +9,7 @@ from interlock import enums
 from interlock.cli import (
     complete,
     confirm,
+    failures,
     policy_attachment,
     policy_check,
     policy_eval,
@@ -71,6 +72,7 @@ def create(
         next_step = "; it is asked at every login"
     else:
         next_step = "" if label else f"; attach it with: interlock policy attach {policy.id} STACK"
+    _note_advice(policy)
     show.done(policy, f"policy {policy.id} is stored{next_step}", output)
 
 
@@ -148,6 +150,7 @@ def update(
             file_name="" if file is None else policy_text.name(file),
             tests=_tests(test),
         )
+    _note_advice(policy)
     show.done(policy, f"policy {policy.id} is changed, revision {policy.revision}", output)
 
 
@@ -178,6 +181,12 @@ for command in (
 app.command("test")(policy_tests.run)
 app.command("eval")(policy_eval.eval_)
 app.command("schema")(policy_new.schema)
+
+
+def _note_advice(policy: Policy) -> None:
+    for warning in policy.warnings:
+        for line in failures.of_finding(warning):
+            show.note(line)
 
 
 def _fields(policy: Policy) -> dict[str, str]:

@@ -24,12 +24,16 @@ _MOST_STAGES = 5
 
 @dataclass(frozen=True)
 class CompiledPolicy:
-    """A text that was checked. `module` is what is stored beside it and loaded; see `LoadedPolicy`."""
+    """A text that was checked. `module` is what is stored beside it and loaded; see `LoadedPolicy`.
+
+    `warnings` are what Regal advises, where it was asked.
+    """
 
     kind: Kind
     text: str
     rego_version: RegoVersion
     module: str
+    warnings: tuple[Finding, ...] = ()
 
 
 class Compiler:

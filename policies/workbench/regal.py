@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from policies.workbench.findings import Finding, Severity, in_order
-from policies.workbench.toolchain import run_limited
+from policies.workbench.toolchain import ToolLimitError, lay, run_limited
 
 _MAKER: Final = "regal"
+_LINTED_FILE: Final = "policy.rego"
 # Every policy is loaded into a package of its own, whatever its folder is called, and its kind says what is asked.
 _NOT_MEANT: Final = ("directory-package-mismatch", "no-defined-entrypoint")
 _OFFLINE: Final = {"REGAL_DISABLE_VERSION_CHECK": "1"}
@@ -37,15 +40,25 @@ def find_regal(environment: Mapping[str, str] = os.environ) -> Path | None:
     return Path(on_path) if on_path else None
 
 
-async def lint(regal: Path, files: Sequence[str]) -> list[Finding]:
-    """What Regal says of these files, by the configuration that it finds for them.
+async def lint_text(regal: Path, text: str, name: str) -> list[Finding]:
+    """What Regal says of one text that parses, called `name`; that it says nothing is a finding, too."""
+    with tempfile.TemporaryDirectory(prefix="interlock-policy-") as folder:
+        lay(folder, {_LINTED_FILE: text})
+        try:
+            return [replace(each, file=name) for each in await lint(regal, [_LINTED_FILE], folder)]
+        except (RegalError, ToolLimitError) as error:
+            return [Finding(name, 0, 0, str(error), "", f"{_MAKER}/error", Severity.WARNING)]
+
+
+async def lint(regal: Path, files: Sequence[str], folder: str | None = None) -> list[Finding]:
+    """What Regal says of these files, by the configuration that it finds for them; they are named from `folder`.
 
     Raises:
         RegalError: it did not get as far as a report.
         ToolLimitError: it took too long or too much memory.
     """
     command = [str(regal), "lint", "--format=json", *(f"--disable={rule}" for rule in _NOT_MEANT), *files]
-    output = await run_limited(command, None, environment={**os.environ, **_OFFLINE})
+    output = await run_limited(command, folder, environment={**os.environ, **_OFFLINE})
     # Its warnings about itself come first, on standard error; the report is the last object that begins a line.
     text = f"\n{output.text}"
     try:

@@ -105,7 +105,7 @@ class Toolchain:
             ToolLimitError: it took too long, too much memory or wrote too much.
         """
         with tempfile.TemporaryDirectory(prefix="interlock-policy-") as folder:
-            _write(folder, files)
+            lay(folder, files)
             async with self._turns:
                 return await self._run(arguments, folder)
 
@@ -167,7 +167,8 @@ async def run_limited(
     return Output(exit_code, text)
 
 
-def _write(folder: str, files: Mapping[str, str]) -> None:
+def lay(folder: str, files: Mapping[str, str]) -> None:
+    """Writes texts below a folder, as they are."""
     for name, text in files.items():
         path = Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)

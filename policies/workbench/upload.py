@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
+from dataclasses import replace
+from pathlib import Path, PurePath
 
-from policies.workbench import requirements, testing
+from policies.workbench import regal, requirements, testing
 from policies.workbench.compiler import CompiledPolicy, Compiler, over_limit
-from policies.workbench.findings import Finding, TextRefusedError, in_order
+from policies.workbench.findings import PARSE_ERROR, Finding, TextRefusedError, in_order
 from policies.workbench.guessing import TEST_PREFIXES
 from policies.workbench.kinds import Kind
 from policies.workbench.pairing import Source, Unit
@@ -16,9 +17,9 @@ from policies.workbench.toolchain import ToolLimitError
 
 
 async def accepted(
-    compiler: Compiler, kind: Kind, text: str, file: str, tests: Mapping[str, str]
+    compiler: Compiler, kind: Kind, text: str, file: str, tests: Mapping[str, str], linter: Path | None = None
 ) -> CompiledPolicy:
-    """`tests` are texts by what their author calls them.
+    """`tests` are texts by what their author calls them; `linter` is Regal, whose advice refuses nothing.
 
     Raises:
         TextRefusedError: with what is wrong with the policy and the form of the tests, else with the tests that fail.
@@ -34,11 +35,13 @@ async def accepted(
             modules.append((name, await _test_module(compiler, name, body)))
         except TextRefusedError as refused:
             found += refused.findings
+    does_parse = not any(each.rule == PARSE_ERROR for each in found)
+    warnings = await regal.lint_text(linter, text, file) if linter and does_parse else []
     if compiled is None or found:
-        raise TextRefusedError(in_order(found))
+        raise TextRefusedError(in_order([*found, *warnings]))
     if modules and (failed := await _failed(compiler, kind, text, file, modules)):
-        raise TextRefusedError(failed)
-    return compiled
+        raise TextRefusedError([*failed, *warnings])
+    return replace(compiled, warnings=tuple(warnings))
 
 
 async def _test_module(compiler: Compiler, name: str, body: str) -> Module:

@@ -10,7 +10,9 @@ import pytest
 from control_plane import errors
 from control_plane.identity.principal import Principal
 from control_plane.policies.catalog import PolicyCatalog
+from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.errors import PolicyRefused
+from control_plane.policies.opa import SupervisedOpa
 from control_plane.storage.database import Database
 from control_plane.storage.migrate import migrate
 from interlock.v1 import errors_pb2, policy_pb2
@@ -19,7 +21,7 @@ from policies.workbench import upload
 from policies.workbench.compiler import Compiler
 from policies.workbench.findings import Finding, TextRefusedError
 from policies.workbench.kinds import Kind
-from tests.integration.policies.house import House
+from tests.integration.policies.house import SANITIZER_KEY, House
 
 ADMIN = Principal(id="key_1", login="root", name="Root", admin=True)
 POLICY = 'package spacelift\n\ndeny["no"] { session.admin == false }\n'
@@ -143,3 +145,61 @@ def test_more_findings_than_an_answer_takes_are_counted() -> None:
     assert detail.ByteSize() < 16 << 10
     assert detail.findings[-1].message.startswith(f"{101 - len(detail.findings)} more are not shown")
     assert len(str(refusal)) < 16 << 10
+
+
+@pytest.fixture
+def linter(tmp_path: Path) -> Path:
+    """Says what regal 0.38.1 said of a policy in v0; the real one takes Go and a minute to build."""
+    path = tmp_path / "regal"
+    recorded = Path(__file__).with_name("regal_report.json")
+    path.write_text(f"#!/bin/sh\nsed s/task.rego/policy.rego/ {recorded}\nexit 3\n")
+    path.chmod(0o755)
+    return path
+
+
+async def test_regals_advice_refuses_nothing(compiler: Compiler, linter: Path) -> None:
+    compiled = await upload.accepted(compiler, Kind.TASK, POLICY, "mine.rego", {}, linter)
+
+    assert [(each.file, each.rule) for each in compiled.warnings] == [
+        ("mine.rego", "regal/idiomatic/use-contains"),
+        ("mine.rego", "regal/idiomatic/use-if"),
+    ]
+
+
+async def test_regals_advice_stands_beside_what_refuses(compiler: Compiler, linter: Path) -> None:
+    with pytest.raises(TextRefusedError) as caught:
+        await upload.accepted(compiler, Kind.TASK, POLICY.replace("admin", "adm"), "mine.rego", {}, linter)
+
+    assert [each.severity.value for each in caught.value.findings] == ["error", "warning", "warning"]
+
+
+async def test_a_regal_that_does_not_work_is_said_and_refuses_nothing(
+    compiler: Compiler, tmp_path: Path
+) -> None:
+    broken = tmp_path / "regal"
+    broken.write_text("#!/bin/sh\necho no room\nexit 1\n")
+    broken.chmod(0o755)
+
+    [warning] = (await upload.accepted(compiler, Kind.TASK, POLICY, "mine.rego", {}, broken)).warnings
+
+    assert warning.message == "Regal gave no report that is understood: no room"
+
+
+async def test_the_api_hands_advice_to_who_stores(
+    db: Database, opa_path: Path, compiler: Compiler, linter: Path
+) -> None:
+    engine = PolicyEngine(
+        SupervisedOpa(opa_path), compiler, sanitizer_key=SANITIZER_KEY, deadline_s=1.5, linter=linter
+    )
+    await engine.start([])
+    try:
+        wanted = policy_pb2.Policy(name="p", kind=policy_pb2.POLICY_KIND_TASK, body=POLICY)
+        stored = await PolicyCatalog(db, engine).create(ADMIN, rpc.CreatePolicyRequest(policy=wanted))
+    finally:
+        await engine.stop()
+
+    assert [each.message for each in stored.warnings] == [
+        "Use the `contains` keyword",
+        "Use the `if` keyword",
+    ]
+    assert stored.warnings[0].severity == errors_pb2.POLICY_FINDING_SEVERITY_WARNING
