@@ -72,6 +72,7 @@ from control_plane.runs.desk import Desks
 from control_plane.runs.explain import Explanations
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.hold_leases import HoldLeases
+from control_plane.runs.hold_requests import HoldRequests
 from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.kept import KeptPlans
 from control_plane.runs.lending import Lending
@@ -265,7 +266,9 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
             db, Admission(db, failures=failures), connections, desks, reach, sealer, archives, kept
         ),
         slots=SlotServicer(
-            Lending(db, guard, queries, watches, hold_leases, notices), queries, authenticator
+            Lending(db, HoldRequests(db, guard, notices), queries, watches, hold_leases, notices),
+            queries,
+            authenticator,
         ),
         stacks=StackServicer(
             Stacks(db, access, sealer, git_rules=git_rules, on_change=stack_changed),

@@ -152,6 +152,15 @@ _CONTENDERS = (
         )
         .scalar_subquery()
         .label("run_id"),
+        sa.select(sa.func.min(runs.c.id))
+        .where(
+            runs.c.stack_id == lanes.c.stack_id,
+            runs.c.creator_id == lanes.c.creator_id,
+            runs.c.type == sa.literal_column("'HOLD'"),
+            runs.c.state == sa.literal_column("'QUEUED'"),
+        )
+        .scalar_subquery()
+        .label("hold_id"),
     )
     .select_from(
         slots.join(lanes, lanes.c.stack_id == slots.c.stack_id).outerjoin(
@@ -287,6 +296,7 @@ def _contenders(rows: Iterable[sa.Row[Any]]) -> list[Contender]:
             turn_at=row.turn_at,
             waits_since=row.waits_since,
             run_id=row.run_id,
+            is_hold=row.run_id == row.hold_id,
         )
         for row in rows
         if row.run_id is not None

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from control_plane.limits.caps import Caps
+from control_plane.limits.limit import Kind
 from control_plane.queue import lanes, order
 from control_plane.storage.tables import runs
 
-_WAITING = sa.select(runs.c.id, runs.c.stack_id, runs.c.creator_login).where(
+_WAITING = sa.select(runs.c.id, runs.c.stack_id).where(
     runs.c.id.in_(sa.bindparam("run_ids", expanding=True)),
     runs.c.type == sa.literal_column("'HOLD'"),
     runs.c.state == sa.literal_column("'QUEUED'"),
@@ -47,16 +49,22 @@ _RUNNING_DOWN = (
 
 
 def next_in_turn(connection: sa.Connection, run_ids: Collection[str]) -> list[str]:
-    """Those of these runs that are holds and may have the slot now: it is free, the lock is not another's, and the caller
-    owes it to nobody. They need no runner, so it is always their caller's turn."""
+    """Those of these runs that are holds and may have the slot now: it is free, the lock is not another's, and they are
+    first on their stack. Callers who may start nothing more are passed over; limits of active runs do not bind holds."""
     if not run_ids:
         return []
+    caps = Caps.read(connection)
     waiting = connection.execute(_WAITING, {"run_ids": sorted(run_ids)}).all()
-    able = {
-        stack_id: lanes.able(connection, stack_id) for stack_id in sorted({row.stack_id for row in waiting})
-    }
-    found = {row.id: order.next_on_stack(row.creator_login, able[row.stack_id]) for row in waiting}
-    return [run_id for run_id, chosen in found.items() if chosen is not None and chosen.run_id == run_id]
+    found = []
+    for stack_id in sorted({row.stack_id for row in waiting}):
+        able = [
+            contender
+            for contender in lanes.able(connection, stack_id)
+            if contender.is_hold or caps.reached(Kind.CALLER, contender.caller_login) is None
+        ]
+        if foremost := order.first(able):
+            found.append(foremost.run_id)
+    return [row.id for row in waiting if row.id in found]
 
 
 def attend(connection: sa.Connection, run_ids: Collection[str], until_us: int) -> None:

@@ -63,7 +63,7 @@ class TurnTaking:
             able = [
                 contender
                 for contender in lanes.claimable(self._connection, stack_id)
-                if self._caps.reached(Kind.CALLER, contender.caller_login) is None
+                if contender.is_hold or self._caps.reached(Kind.CALLER, contender.caller_login) is None
             ]
             if contender := order.next_on_stack(login, able):
                 return Next(stack_id, login, contender)

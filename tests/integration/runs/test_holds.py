@@ -129,6 +129,24 @@ async def test_tasks_and_holds_get_the_slot_in_the_order_in_which_they_came(worl
     assert await started(world) == [task]
 
 
+async def test_callers_take_turns_with_holds_as_with_tasks(world: World) -> None:
+    adas, bobs_task, adas_other = await ask(world), await world.queue(by=BOB), await ask(world)
+    assert await started(world) == []
+    assert await offer(world, adas)
+    await release(world, adas)
+    # Ada had it last: even without a runner for Bob's task, she waits for it.
+    assert not await offer(world, adas_other)
+    assert await started(world) == [bobs_task]
+
+
+async def test_a_task_does_not_overtake_anothers_hold_that_came_first(world: World) -> None:
+    hold, task = await ask(world, BOB), await world.queue()
+    assert await started(world) == []
+    assert await offer(world, hold)
+    await release(world, hold, BOB)
+    assert await started(world) == [task]
+
+
 async def test_a_task_of_another_stack_starts_while_a_hold_is_next(world: World) -> None:
     await world.add_stack("other")
     await ask(world)

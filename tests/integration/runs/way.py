@@ -11,6 +11,7 @@ from control_plane.pools.connections import Connections
 from control_plane.runs import messages, progress, store
 from control_plane.runs.create import TaskCreation
 from control_plane.runs.feeds import Feeds
+from control_plane.runs.hold_requests import HoldRequests
 from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.notices import Notices
 from control_plane.runs.scheduler import Scheduler
@@ -21,6 +22,7 @@ from control_plane.storage.database import Database
 from control_plane.storage.outputs import StoredOutput
 from interlock.v1 import run_pb2, run_service_pb2
 from interlock.v1 import runner_service_pb2 as rpc
+from interlock.v1 import slot_service_pb2 as slot_rpc
 from tests import crashing
 from tests.integration.runs.conftest import ADA, RUNNER, STACK, connect_runner
 
@@ -97,6 +99,18 @@ def starts(db: Database) -> RunStarts:
     """Of tracked runs, whatever policies say."""
     parts: Any = _Allowing(), _NoSource(), _Stored(db), Notices(Feeds())
     return RunStarts(db, *parts)
+
+
+def hold_request(request_id: str, stack_id: str, *, release_on_expiry: bool) -> slot_rpc.AcquireSlotRequest:
+    return slot_rpc.AcquireSlotRequest(
+        stack_id=stack_id, release_on_expiry=release_on_expiry, request_id=request_id
+    )
+
+
+def hold_requests(db: Database) -> HoldRequests:
+    """For holds, whatever policies say."""
+    parts: Any = _Allowing(), Notices(Feeds())
+    return HoldRequests(db, *parts)
 
 
 def scheduler(db: Database) -> tuple[Scheduler, Connections]:

@@ -40,6 +40,16 @@ def test_of_several_who_are_owed_the_slot_the_one_who_waits_longest_gets_it() ->
     assert next_on_stack("ada", waiting) is eve
 
 
+def test_a_hold_that_is_first_on_a_stack_goes_before_whoevers_turn_it_is_in_the_pool() -> None:
+    hold = replace(lane("ada", 1), is_hold=True)
+    assert next_on_stack("bob", [hold, lane("bob", 2)]) is hold
+
+
+def test_a_hold_that_is_not_first_waits_as_a_task_would() -> None:
+    hold = replace(lane("ada", 1, served=5), is_hold=True)
+    assert next_on_stack("bob", [hold, bob := lane("bob", 2)]) is bob
+
+
 def test_a_caller_who_waits_no_more_gets_nothing() -> None:
     assert next_on_stack("eve", [lane("ada"), lane("bob")]) is None
 

@@ -49,13 +49,12 @@ def assert_agrees(tx: sa.Connection, expected: Expected) -> None:
         # One caller makes them all.
         assert row.pending == len(expected.pending(stack_id))
         assert (row.open_since is None) == bool(expected.stacks[stack_id].holder)
-    tasks = [run.id for run in expected.runs.values() if not run.is_tracked]
+    tasks = [run.id for run in expected.runs.values() if not (run.is_tracked or run.is_hold)]
     assert sorted(row.run_id for row in _rows(tx, decisions, decisions.c.stack_id.in_(stack_ids))) == sorted(
         tasks
     )
-    made = _rows(
-        tx, requests, requests.c.resource_id.in_(ids), requests.c.method.in_(["CreateTask", "StartRun"])
-    )
+    creating = requests.c.method.in_(["CreateTask", "StartRun", "AcquireSlot"])
+    made = _rows(tx, requests, requests.c.resource_id.in_(ids), creating)
     assert sorted(row.resource_id for row in made) == sorted(ids)
 
 
@@ -82,7 +81,7 @@ def _assert_is(row: sa.Row[Any], run: Run) -> None:
     assert (row.state, row.stack_id) == (run.state, run.stack_id)
     assert row.stop_requested == run.stop_asked
     assert (row.unreachable_since is not None) == run.is_unreachable
-    assert (row.performed_at is not None) == bool({"PERFORMING", "APPLYING"} & set(run.states))
+    assert (row.performed_at is not None) == bool({"PERFORMING", "APPLYING", "HELD"} & set(run.states))
     assert (row.finished_at is not None) == (not run.is_active and run.state != "QUEUED")
     if run.ref is None:
         assert (row.assignment_id, row.runner_id) == ("", "")

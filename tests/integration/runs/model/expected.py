@@ -33,6 +33,9 @@ class Run:
     stack_id: str
     is_tracked: bool = False
     confirms_itself: bool = False
+    is_hold: bool = False
+    # A hold that is released when its lease ends.
+    releases_itself: bool = False
     states: list[str] = field(default_factory=lambda: ["QUEUED"])
     audited: list[str] = field(default_factory=list)
     ref: Ref | None = None
@@ -74,12 +77,13 @@ class Expected:
         )
 
     def startable(self) -> list[str]:
-        """The run that is next on each stack whose slot is free."""
-        return [
+        """The run that is next on each stack whose slot is free. A hold is nothing that the scheduler starts."""
+        following = [
             self.pending(each)[0]
             for each, stack in self.stacks.items()
             if not stack.holder and self.pending(each)
         ]
+        return [run_id for run_id in following if not self.runs[run_id].is_hold]
 
     def to_apply(self) -> list[str]:
         return [run.id for run in self.runs.values() if run.state == "CONFIRMED" and run.ref is None]
@@ -90,7 +94,8 @@ class Expected:
         ]
 
     def created(self, run: Run) -> None:
-        run.audited.append("run.started" if run.is_tracked else "task.created")
+        event = "hold.asked" if run.is_hold else "task.created"
+        run.audited.append("run.started" if run.is_tracked else event)
         self.runs[run.id] = run
 
     def claimed(self, ref: Ref) -> None:
@@ -166,7 +171,7 @@ class Expected:
 
     def stop(self, run_id: str) -> None:
         run = self.runs[run_id]
-        if run.state in ENDS | BEHIND_GATE:
+        if run.state in ENDS | BEHIND_GATE or (run.is_hold and run.is_active):
             raise Refused
         if run.state in {"QUEUED", "UNCONFIRMED"}:
             self._end(run, "DISCARDED")
@@ -199,6 +204,50 @@ class Expected:
         self._end(run, "FAILED")
         run.audited.append("run.abandoned")
         self.stacks[run.stack_id].fence += 1
+
+    def offered(self, run_id: str) -> None:
+        """To whoever waits for a hold, if it is their turn."""
+        run = self.runs[run_id]
+        stack = self.stacks[run.stack_id]
+        if run.is_hold and not stack.holder and self.pending(run.stack_id)[:1] == [run_id]:
+            stack.fence += 1
+            stack.holder = run_id
+            run.go("READY")
+
+    def renewed(self, run_id: str) -> None:
+        run = self._hold(run_id)
+        if run.state not in {"READY", "HELD", "EXPIRED"}:
+            raise Refused
+        if run.state != "HELD":
+            run.go("HELD")
+
+    def released(self, run_id: str) -> None:
+        run = self._hold(run_id)
+        if run.state not in ENDS:
+            self._end(run, "FINISHED" if run.state in {"HELD", "EXPIRED"} else "DISCARDED")
+
+    def taken_away(self, run_id: str, *, by_force: bool) -> None:
+        run = self._hold(run_id)
+        if run.state in ENDS:
+            return
+        if run.state == "QUEUED":
+            self._end(run, "DISCARDED")
+            return
+        if run.state != "EXPIRED" and not by_force:
+            raise Refused
+        self._end(run, "FAILED")
+        run.audited.append("hold.taken_away")
+        self.stacks[run.stack_id].fence += 1
+
+    def hold_lease_over(self, run_id: str) -> None:
+        run = self.runs[run_id]
+        if run.is_hold and run.state in {"QUEUED", "READY"}:
+            self._end(run, "DISCARDED")
+        elif run.state == "HELD" and run.releases_itself:
+            self._end(run, "FAILED")
+            self.stacks[run.stack_id].fence += 1
+        elif run.state == "HELD":
+            run.go("EXPIRED")
 
     def late_end(self, ref: Ref) -> None:
         """What the runner of an abandoned run reports is kept, once, and moves nothing."""
@@ -239,6 +288,11 @@ class Expected:
             elif run.ref in rebooted:
                 self._end(run, "FAILED")
         return verdicts
+
+    def _hold(self, run_id: str) -> Run:
+        if not self.runs[run_id].is_hold:
+            raise Refused
+        return self.runs[run_id]
 
     def _current(self, ref: Ref) -> Run:
         run = self.runs[ref.run_id]

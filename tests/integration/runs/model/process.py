@@ -89,6 +89,9 @@ class ControlPlane:
 
     def create(self, run: Run, request_id: str) -> str:
         """The id of the run that this request makes, or has made."""
+        if run.is_hold:
+            wanted = way.hold_request(request_id, run.stack_id, release_on_expiry=run.releases_itself)
+            return self.call(way.hold_requests(self.db).ask(ADA, wanted))
         if not run.is_tracked:
             return self.call(way.creation(self.db).create(ADA, way.request(request_id, run.stack_id))).id
         request = way.start_request(request_id, run.stack_id, auto_confirm=run.confirms_itself)

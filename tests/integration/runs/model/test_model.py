@@ -33,8 +33,8 @@ from control_plane.keys import MasterKey, Sealer
 from control_plane.runs import late, reconcile
 from control_plane.storage.database import Database
 from control_plane.storage.outputs import StoredOutput
-from tests.integration.runs.model import agreement, reports
-from tests.integration.runs.model.expected import BEHIND_GATE, Expected, Ref, Refused, Run, Stack
+from tests.integration.runs.model import agreement, lending, reports
+from tests.integration.runs.model.expected import BEHIND_GATE, ENDS, Expected, Ref, Refused, Run, Stack
 from tests.integration.runs.model.machine import Container, Machine
 from tests.integration.runs.model.process import ControlPlane, Crash, furnish
 
@@ -113,6 +113,22 @@ class Interlock(RuleBasedStateMachine):
         stack_id = _any(sorted(self.expected.stacks), stack)
         run = Run("", stack_id, is_tracked=is_tracked, confirms_itself=is_tracked and confirms_itself)
         self.ask(f"{self.name}-{next(self.requests)}", run)
+
+    @rule(stack=ANY, releases_itself=st.booleans())
+    def ask_for_the_slot(self, stack: int, releases_itself: bool) -> None:
+        stack_id = _any(sorted(self.expected.stacks), stack)
+        run = Run("", stack_id, is_hold=True, releases_itself=releases_itself)
+        self.ask(f"{self.name}-{next(self.requests)}", run)
+
+    @precondition(lambda self: self.expected.runs)
+    @rule(which=ANY, what=st.sampled_from(sorted(lending.WORDS)), steps=st.integers(0, 2))
+    def lend(self, which: int, what: str, steps: int) -> None:
+        """Often of a hold, which has come so far before."""
+        holds = [run.id for run in self.expected.runs.values() if run.is_hold and run.state not in ENDS]
+        run_id = _any(holds or list(self.expected.runs), which)
+        for word in [*("offer", "renew")[:steps], what]:
+            token = self.expected.stacks[self.expected.runs[run_id].stack_id].fence
+            self.both(*lending.said(word, run_id, token))
 
     @precondition(lambda self: self.unanswered)
     @rule()
