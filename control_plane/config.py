@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from control_plane import object_address
+from control_plane.object_address import BadAddress, ObjectAddress
+
 DEFAULT_LISTEN = "127.0.0.1:7420"
-_PLAINTEXT_WORDS = "plaintext-is-fine"
+_PLAINTEXT_WORDS = object_address.PLAINTEXT_WORDS
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
@@ -34,6 +37,8 @@ class Config:
     data_dir: Path
     # Output of runs and uploaded archives: a folder that all replicas see, where there are several.
     shared_dir: Path
+    # Where output and archives are kept instead of files; None: files.
+    object_store: ObjectAddress | None
     # host:port (port 0: any free one) or unix:///path.
     listen: str
     database_url: str
@@ -81,6 +86,7 @@ def read(environment: Mapping[str, str], *, is_terminal: bool) -> Config:
     return Config(
         data_dir=data_dir,
         shared_dir=Path(environment.get("INTERLOCK_SHARED_DIR") or data_dir).expanduser(),
+        object_store=_object_store(environment),
         listen=listen,
         database_url=environment.get("INTERLOCK_DATABASE_URL") or f"sqlite:///{data_dir}/interlock.db",
         master_key=environment.get("INTERLOCK_MASTER_KEY", ""),
@@ -130,6 +136,19 @@ def _is_local(listen: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _object_store(environment: Mapping[str, str]) -> ObjectAddress | None:
+    try:
+        address = object_address.read(environment)
+    except BadAddress as error:
+        raise ConfigError(str(error)) from error
+    if address is not None and environment.get("INTERLOCK_COMPRESS_AFTER", "never") not in ("", "never"):
+        raise ConfigError(
+            "INTERLOCK_COMPRESS_AFTER compresses files, and INTERLOCK_OBJECT_STORE_URL keeps output elsewhere: "
+            "leave one of them out"
+        )
+    return address
 
 
 def _git_allow(text: str) -> frozenset[str]:

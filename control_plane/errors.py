@@ -126,6 +126,15 @@ class DatabaseUnavailable(Unavailable):
     reason = ErrorReason.ERROR_REASON_DATABASE_UNAVAILABLE
 
 
+class ObjectStoreUnavailable(Unavailable):
+    """It does not answer, or says no."""
+
+    reason = ErrorReason.ERROR_REASON_OBJECT_STORE_UNAVAILABLE
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"the object store cannot be used ({cause})", retry_after_s=2.0)
+
+
 class DiskFull(DomainError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = ErrorReason.ERROR_REASON_DISK_FULL

@@ -9,7 +9,6 @@ import fcntl
 import gc
 import json
 import os
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -98,9 +97,9 @@ from control_plane.stacks.secrets import StackSecrets
 from control_plane.stacks.servicer import StackServicer
 from control_plane.stacks.upload import Uploads
 from control_plane.storage import database, installation, shape, sqlite
-from control_plane.storage.archives import ArchiveStore
+from control_plane.storage import place as places
 from control_plane.storage.database import Database
-from control_plane.storage.output_files import OutputFiles
+from control_plane.storage.place import CannotKeep, Place
 from interlock.v1 import (
     audit_service_pb2_grpc,
     decision_service_pb2_grpc,
@@ -150,7 +149,7 @@ class ControlPlane:
     together: Together
     engine: PolicyEngine
     catalog: PolicyCatalog
-    outputs: OutputFiles
+    place: Place
     compression: Compression | None
     scheduler: Scheduler
     kept: KeptPlans
@@ -174,10 +173,9 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     heard = together.postgres_bus(db, replicas)
     bus = together.told(heard)
     notices = Notices(feeds, bus)
-    outputs = OutputFiles(settings.shared_dir / "output")
-    outputs.on_stored = notices.output_stored
-    archives = ArchiveStore(settings.shared_dir / "sources")
-    archives.open(is_shared=not replicas.is_alone)
+    place = _place(settings, db, is_shared=not replicas.is_alone)
+    outputs, archives = place.outputs, place.archives
+    outputs.on_stored, outputs.on_found = notices.output_stored, feeds.output_grew
     kept = KeptPlans(db, archives, sealer)
     attached = AttachmentIndex(db)
     secrets = StackSecrets(db, sealer)
@@ -280,7 +278,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     )
     compression = None
     if settings.compress_after_s is not None:
-        compression = Compression(db, outputs, after_s=settings.compress_after_s)
+        compression = Compression(db, place.files, after_s=settings.compress_after_s)
     hearing = Hearing(feeds, connections, authenticator, scheduler.wake, catalog.look)
     rounds = Rounds(
         db,
@@ -298,7 +296,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         Together(heard, hearing, rounds),
         engine,
         catalog,
-        outputs,
+        place,
         compression,
         scheduler,
         kept,
@@ -376,14 +374,12 @@ async def _migrate(db: Database) -> None:
 @contextlib.asynccontextmanager
 async def _started(plane: ControlPlane, settings: Config, stop: asyncio.Future[None]) -> AsyncIterator[None]:
     try:
-        await plane.replicas.start(
-            settings.data_dir, await asyncio.to_thread(_storage_id, settings.shared_dir)
-        )
-    except StorageApart as error:
+        await plane.replicas.start(settings.data_dir, await plane.place.identity(settings.data_dir))
+    except (StorageApart, CannotKeep) as error:
         raise listener.CannotStart(str(error)) from error
     await plane.engine.start(await plane.catalog.load())
     background = [
-        _background(plane.outputs.serve(), "output", stop),
+        _background(plane.place.outputs.serve(), "output", stop),
         _background(plane.scheduler.serve(), "scheduler", stop),
         _background(plane.approvals.serve(), "approvals", stop),
         _background(plane.reach.serve(), "reach", stop),
@@ -406,17 +402,6 @@ async def _started(plane: ControlPlane, settings: Config, stop: asyncio.Future[N
         await asyncio.gather(*background, return_exceptions=True)
         await plane.engine.stop()
         await _leave(plane.replicas)
-
-
-def _storage_id(shared_dir: Path) -> str:
-    """Tells one shared folder from another, whatever its path is called on each machine. Made once."""
-    file, own = shared_dir / "storage.id", secrets.token_hex(16)
-    draft = file.with_name(f"{file.name}.{own}")
-    draft.write_text(own)
-    with contextlib.suppress(FileExistsError):
-        os.link(draft, file)
-    draft.unlink()
-    return file.read_text()
 
 
 async def _leave(replicas: Registry) -> None:
@@ -475,6 +460,15 @@ def _settle(stop: asyncio.Future[None], error: Exception | None = None) -> None:
         stop.set_result(None)
     else:
         stop.set_exception(error)
+
+
+def _place(settings: Config, db: Database, *, is_shared: bool) -> Place:
+    try:
+        return places.make(
+            db, shared_dir=settings.shared_dir, address=settings.object_store, is_shared=is_shared
+        )
+    except CannotKeep as error:
+        raise listener.CannotStart(str(error)) from error
 
 
 def _engine(settings: Config, master: MasterKey) -> PolicyEngine:

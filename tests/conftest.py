@@ -1,4 +1,5 @@
-"""The real parts that tests stand on, once a session: Open Policy Agent, Docker Engine, the test image, PostgreSQL."""
+"""The real parts that tests stand on, once a session: Open Policy Agent, Docker Engine, the test image, PostgreSQL,
+an object store."""
 
 import faulthandler
 import os
@@ -10,7 +11,7 @@ import docker
 import pytest
 
 from control_plane.storage.database import Database
-from scripts import engine, image, opa, postgres
+from scripts import engine, image, objects, opa, postgres
 from scripts.progress import BIN
 from tests.databases import BACKENDS, Databases
 
@@ -65,6 +66,13 @@ def postgres_cluster() -> Iterator[postgres.Cluster]:
     """A PostgreSQL for this session alone. Tests take databases in it, and let it run."""
     with postgres.running() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[objects.Server]:
+    """An S3-compatible store for this session alone. Tests take buckets in it, and let it run."""
+    with objects.running() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,14 @@ class Ground:
     def of(cls, settings: Config) -> Ground:
         """
         Raises:
-            Refused: the database is none that Interlock speaks, or somebody else runs the server.
+            Refused: the database is none that Interlock speaks, somebody else runs the server, or output is in an
+                object store.
         """
+        if settings.object_store is not None:
+            raise Refused(
+                f"output and archives are in {settings.object_store}, and this reads files: copy the database by the "
+                "database's own means first, then the bucket by the store's (docs/operating.md, Backup)"
+            )
         try:
             url = database.parse(settings.database_url)
         except database.UnknownDatabase as error:

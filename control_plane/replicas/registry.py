@@ -41,7 +41,7 @@ class StorageApart(Exception):
     def __init__(self, address: str) -> None:
         super().__init__(
             f"the control plane at {address} shares this database and keeps outputs and archives elsewhere: "
-            "set INTERLOCK_SHARED_DIR of both to one folder that both can reach"
+            "set INTERLOCK_SHARED_DIR, or INTERLOCK_OBJECT_STORE_URL, of both to one place that both can reach"
         )
 
 

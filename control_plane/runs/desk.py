@@ -54,6 +54,7 @@ class Desk:
         self._desks = desks
         self._runner = runner
         self._ref = ref
+        self._writer = Writer(ref.assignment_id, ref.fencing_token)
         self._stack_id = held.stack_id
         # The runner counts from here.
         self._start = held.output_start
@@ -71,8 +72,7 @@ class Desk:
 
     async def serve(self) -> None:
         """Answers until the result is recorded, or cancelled."""
-        writer = Writer(self._ref.assignment_id, self._ref.fencing_token)
-        output = await self._desks.outputs.open(self._ref.run_id, writer)
+        output = await self._desks.outputs.open(self._ref.run_id, self._writer)
         output.on_durable = self._acknowledge
         is_over = False
         while not is_over:
@@ -81,6 +81,8 @@ class Desk:
                 is_over = await self._take_in_time_or_late(message)
             except FencedOut as error:
                 self._reject(error, release=True)
+                if output.writer == self._writer:
+                    self._desks.outputs.leave(self._ref.run_id)
                 return
             except (OutputMismatch, errors.DiskFull, errors.Unavailable) as error:
                 self._reject(error, release=False)

@@ -62,7 +62,7 @@ class KeptPlans:
                 sealed = self._sealer.seal(chunk, context=_context(run.id, index))
                 await asyncio.to_thread(archive.write, len(sealed).to_bytes(_LENGTH_BYTES, "big") + sealed)
                 index += 1
-            await asyncio.to_thread(archive.keep)
+            await self._archives.keep(archive)
             kept = plans.Kept(digest.hexdigest(), size_bytes, archive.sha256)
         try:
             replaced = await self._db.write(lambda tx: _note(tx, run, kept))
@@ -87,7 +87,7 @@ class KeptPlans:
                     yield self._sealer.open(sealed, context=_context(run_id, index))
                     index += 1
         except FileNotFoundError as error:
-            raise PlanGone(run_id, "its file is gone from the server's data folder") from error
+            raise PlanGone(run_id, "it is gone from where the server keeps its archives") from error
         except MasterKeyError as error:
             raise PlanGone(run_id, str(error)) from error
 

@@ -108,7 +108,7 @@ class RunnerServicer(runner_service_pb2_grpc.RunnerServiceServicer):
             async for chunk in self._archives.chunks(run.source_sha256):
                 yield rpc.FetchSourceResponse(chunk=chunk)
         except FileNotFoundError as error:
-            cause = f"the archive {run.source_sha256} is gone from the server's data folder; push it again"
+            cause = f"the archive {run.source_sha256} is gone from where the server keeps them; push it again"
             raise SourceUnavailable(run.stack_id, cause) from error
 
     async def StorePlan(

@@ -54,7 +54,7 @@ class Uploads:
             if archive.sha256 != header.sha256:
                 raise BadArchive(f"has the SHA-256 {archive.sha256}, not {header.sha256} as announced")
             await _check(archive)
-            await asyncio.to_thread(archive.keep)
+            await self._archives.keep(archive)
         changed = await self._database.write(lambda connection: _point(connection, principal, header))
         log.info(
             "stack.source_uploaded", stack_id=stack.id, sha256=header.sha256, size_bytes=header.size_bytes

@@ -1,4 +1,5 @@
-"""Uploaded source archives: one file each under its SHA-256, complete and durable or not there at all."""
+"""Uploaded source archives: each under its SHA-256, complete and durable or not there at all. In files, one each, or,
+by `archive_objects`, in an object store."""
 
 from __future__ import annotations
 
@@ -45,6 +46,10 @@ class ArchiveStore:
     def new(self) -> NewArchive:
         """A file to write an upload to; nothing of it stays unless it is kept."""
         return NewArchive(self._folder)
+
+    async def keep(self, archive: NewArchive) -> None:
+        """Makes an upload durable under its digest."""
+        await asyncio.to_thread(archive.keep)
 
     def path(self, sha256: str) -> Path:
         """Where the archive of this digest is, or would be."""
@@ -106,7 +111,7 @@ class NewArchive:
         self.size_bytes += len(chunk)
 
     def keep(self) -> None:
-        """Makes it durable under its digest."""
+        """Makes it a durable file under its digest."""
         assert self._file is not None
         with _room_expected():
             os.fsync(self._file.fileno())

@@ -100,6 +100,10 @@ class OutputFiles(Outputs):
     async def size_stored(self, run_id: str) -> int:
         return await asyncio.to_thread(finished_output.size, self.path(run_id))
 
+    async def on_disk(self, run_id: str) -> StoredOutput:
+        """What any run's file has, whoever wrote it."""
+        return await asyncio.to_thread(_on_disk, self.path(run_id))
+
     async def serve(self) -> None:
         """Flushes until cancelled; then once more."""
         try:
@@ -211,6 +215,15 @@ def _hash_file(file: int, sha256: hashlib._Hash) -> int:
         sha256.update(block)
         position += len(block)
     return position
+
+
+def _on_disk(path: Path) -> StoredOutput:
+    sha256, size_bytes = hashlib.sha256(), 0
+    with finished_output.opened(path) as stored:
+        for block in () if stored is None else stored.blocks():
+            sha256.update(block)
+            size_bytes += len(block)
+    return StoredOutput(size_bytes, sha256.hexdigest())
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:

@@ -157,6 +157,8 @@ class Outputs(abc.ABC):
         self._settled = asyncio.Condition()
         # Called with the run's id after more of its output has become durable.
         self.on_stored: Callable[[str], None] = lambda _run_id: None
+        # Called where more of it was found that another control plane had stored.
+        self.on_found: Callable[[str], None] = lambda _run_id: None
 
     async def open(self, run_id: str, writer: Writer | None = None) -> RunOutput:
         """The output of an active run. `writer`: who appends to it from now on. What another one appended before it

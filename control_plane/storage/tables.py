@@ -278,6 +278,7 @@ limits = Table(
     Column("updated_at", BigInteger, nullable=False),
 )
 
+# The states in which a run holds its stack's slot.
 _ACTIVE = (
     "state IN ('READY', 'PREPARING', 'INITIALIZING', 'PERFORMING', "
     "'PLANNING', 'UNCONFIRMED', 'CONFIRMED', 'APPLYING', 'HELD', 'EXPIRED')"
@@ -471,6 +472,19 @@ plans = Table(
         sqlite_where=text("sealed_sha256 <> ''"),
         postgresql_where=text("sealed_sha256 <> ''"),
     ),
+)
+
+# Run output in an object store: each row makes one object a part of it. Only ever inserted into, for the run's current
+# assignment, at the end of what there is.
+output_segments = Table(
+    "output_segments",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.id"), primary_key=True),
+    Column("offset_bytes", BigInteger, primary_key=True, autoincrement=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),  # of its bytes, and in its object's name
+    Column("output_sha256", String(64), nullable=False),  # of all the run's output up to its end
 )
 
 # What the runner of an abandoned run reported afterwards. Changes nothing of the run.
