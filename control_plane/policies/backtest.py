@@ -35,6 +35,10 @@ from policies.workbench.kinds import Kind
 
 _AT_ONCE: Final = 2
 _PAGE: Final = 256
+_LAST = sa.select(sa.func.max(decisions.c.id))
+_BETWEEN = (decisions.c.id > sa.bindparam("after"), decisions.c.id <= sa.bindparam("last"))
+_COUNT = sa.select(sa.func.count(decisions.c.id)).where(*_BETWEEN)
+_IDS = sa.select(decisions.c.id).where(*_BETWEEN).order_by(decisions.c.id).limit(_PAGE)
 _PROGRESS_EVERY_S: Final = 1.0
 _DEFAULT_CHANGES: Final = 100
 _COLUMNS: Final[Sequence[sa.Column[Any]]] = (
@@ -68,34 +72,34 @@ class Backtests:
         self, principal: Principal, request: rpc.BacktestPolicyRequest
     ) -> AsyncGenerator[rpc.BacktestPolicyResponse]:
         """As PolicyService.BacktestPolicy says."""
-        kind = await candidate.kind_asked_for(self._db, request)
+        kind = await candidate.kind_asked_for(self._db, self._engine, request)
         if kind is Kind.LOGIN:
             principal.require_admin("backtest login policies")
         if request.stack_id:
             await self._access.readable(principal, request.stack_id)
         tried = await candidate.checked(self._engine, kind, request)
-        span, total = await self._db.read(partial(_span, _filters(kind, request)))
-        run = _Run(tried, request, total)
+        wanted = await self._db.read(partial(_filter, kind, request))
+        run = _Run(tried, request, wanted.total)
         yield run.progress()
-        async with self._turns, tried.opened(self._engine) as trial, aclosing(self._pages(span)) as pages:
+        async with self._turns, tried.opened(self._engine) as trial, aclosing(self._pages(wanted)) as pages:
             run.begin()
             may_read: dict[str, bool] = {}
-            async for rows in pages:
+            async for page in pages:
                 if self._is_closing:
                     raise ShuttingDown
-                await self._look_up(principal, rows, may_read)
-                readable = [row for row in rows if may_read[row.stack_id]]
-                for response in await run.page(trial, readable):
+                await self._look_up(principal, page.rows, may_read)
+                readable = [row for row in page.rows if may_read[row.stack_id]]
+                for response in await run.page(trial, readable, looked_at=page.looked_at):
                     yield response
         yield run.report()
 
-    async def _pages(self, span: Sequence[sa.ColumnElement[bool]]) -> AsyncGenerator[Sequence[sa.Row[Any]]]:
+    async def _pages(self, request: _Filter) -> AsyncGenerator[_Page]:
         """Oldest first; the next one is read while one is evaluated."""
-        reading = asyncio.ensure_future(self._db.read(partial(_page, span, "")))
+        reading = asyncio.ensure_future(self._db.read(partial(_page, request, request.first)))
         try:
-            while rows := await reading:
-                reading = asyncio.ensure_future(self._db.read(partial(_page, span, rows[-1].id)))
-                yield rows
+            while (page := await reading).looked_at:
+                reading = asyncio.ensure_future(self._db.read(partial(_page, request, page.last)))
+                yield page
         finally:
             reading.cancel()
 
@@ -107,6 +111,25 @@ class Backtests:
         if unknown:
             answers = await self._log.readable(principal, unknown)
             known.update(zip((row.stack_id for row in unknown), answers, strict=True))
+
+
+@dataclass(frozen=True)
+class _Filter:
+    """Which decisions: ids after `first` and up to `last`, of which there are `total`, of all kinds."""
+
+    first: str
+    last: str
+    total: int
+    conditions: Sequence[sa.ColumnElement[bool]]
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Those of `looked_at` decisions, up to id `last`, that are wanted."""
+
+    rows: Sequence[sa.Row[Any]]
+    last: str
+    looked_at: int
 
 
 @dataclass(frozen=True)
@@ -132,7 +155,9 @@ class _Run:
     def begin(self) -> None:
         self._began = self._told = time.monotonic()
 
-    async def page(self, trial: Trial, rows: Sequence[sa.Row[Any]]) -> list[rpc.BacktestPolicyResponse]:
+    async def page(
+        self, trial: Trial, rows: Sequence[sa.Row[Any]], *, looked_at: int
+    ) -> list[rpc.BacktestPolicyResponse]:
         """What is to be told of these decisions.
 
         Raises:
@@ -149,6 +174,7 @@ class _Run:
                 f"{error.cause}, again and again, at last in decision {decision_id}; it was given up",
                 policy_name=self._tried.file,
             ) from error
+        self._tally.read += looked_at
         self._tally.passed_over += len(rows) - len(cases)
         told = [
             rpc.BacktestPolicyResponse(change=change)
@@ -212,24 +238,24 @@ class _Run:
         )
 
 
-def _filters(kind: Kind, request: rpc.BacktestPolicyRequest) -> list[sa.ColumnElement[bool]]:
-    filters = [decisions.c.kind == retrial.recorded_as(kind).value]
+def _filter(kind: Kind, request: rpc.BacktestPolicyRequest, tx: sa.Connection) -> _Filter:
+    """No decision that is made after now is among them."""
+    conditions = [decisions.c.kind == retrial.recorded_as(kind).value]
     if request.stack_id:
-        filters.append(decisions.c.stack_id == request.stack_id)
-    if request.HasField("since"):
-        filters.append(decisions.c.id >= first_id("dec", clock.from_timestamp(request.since)))
-    return filters
+        conditions.append(decisions.c.stack_id == request.stack_id)
+    first = first_id("dec", clock.from_timestamp(request.since)) if request.HasField("since") else ""
+    last = tx.execute(_LAST).scalar() or ""
+    # Counted on the index of ids alone.
+    total = tx.execute(_COUNT, {"after": first, "last": last}).scalar_one()
+    return _Filter(first, last, total, conditions)
 
 
-def _span(
-    filters: Sequence[sa.ColumnElement[bool]], tx: sa.Connection
-) -> tuple[list[sa.ColumnElement[bool]], int]:
-    """The filters, and no decision that is made after now; how many there are."""
-    last = tx.execute(sa.select(sa.func.max(decisions.c.id))).scalar() or ""
-    span = [*filters, decisions.c.id <= last]
-    return span, tx.execute(sa.select(sa.func.count()).select_from(decisions).where(*span)).scalar_one()
-
-
-def _page(span: Sequence[sa.ColumnElement[bool]], after_id: str, tx: sa.Connection) -> Sequence[sa.Row[Any]]:
-    statement = sa.select(*_COLUMNS).where(*span, decisions.c.id > after_id)
-    return tx.execute(statement.order_by(decisions.c.id).limit(_PAGE)).all()
+def _page(wanted: _Filter, after: str, tx: sa.Connection) -> _Page:
+    """However few are wanted, only so many are looked at in one read, which others wait for."""
+    ids = tx.execute(_IDS, {"after": after, "last": wanted.last}).scalars().all()
+    if not ids:
+        return _Page((), after, 0)
+    statement = sa.select(*_COLUMNS).where(
+        decisions.c.id > after, decisions.c.id <= ids[-1], *wanted.conditions
+    )
+    return _Page(tx.execute(statement.order_by(decisions.c.id)).all(), ids[-1], len(ids))

@@ -44,8 +44,9 @@ class _Subjects:
 
 @dataclass
 class Tally:
-    """Counts as decisions are tried again, in whatever order."""
+    """Counts as decisions are tried again, in whatever order. `read` are those that were looked at, of any kind."""
 
+    read: int = 0
     decisions: int = 0
     incomparable: int = 0
     passed_over: int = 0
@@ -68,10 +69,6 @@ class Tally:
             self._callers.add(caller_login, retrial.effects)
             for message in retrial.messages:
                 self._messages.add(message, retrial.effects)
-
-    @property
-    def read(self) -> int:
-        return self.decisions + self.passed_over
 
     def progress(self, total: int, decisions_per_s: float) -> backtest_pb2.BacktestProgress:
         return backtest_pb2.BacktestProgress(

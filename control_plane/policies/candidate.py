@@ -45,15 +45,19 @@ class Candidate:
         return engine.trial(self.policy, self.file)
 
 
-async def kind_asked_for(db: Database, request: Request) -> Kind:
-    """
+async def kind_asked_for(db: Database, engine: PolicyEngine, request: Request) -> Kind:
+    """The kind that is given, that of the policy to replace, or the one that the text says it is of.
+
     Raises:
         NotFound: there is no policy to replace.
-        InvalidField: it is of another kind, or no kind is given at all.
+        InvalidField: it is of another kind.
+        PolicyRefused: nothing says of which kind it is.
     """
     replaces = request.replaces_policy_id
+    if not replaces and not request.kind:
+        return await engine.guess(request.body, request.file_name or _DEFAULT_FILE)
     if not replaces:
-        return kind_of(request.kind, field="kind")
+        return kind_of(request.kind)
     row = await db.read(lambda tx: store.find(tx, replaces))
     if row is None:
         raise errors.NotFound("policy", replaces)

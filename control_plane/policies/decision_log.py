@@ -13,7 +13,7 @@ from control_plane import clock, errors
 from control_plane.identity.principal import Principal
 from control_plane.ids import first_id
 from control_plane.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES, PageTokens
-from control_plane.policies import revisions
+from control_plane.policies import retrial, revisions
 from control_plane.policies.decision_messages import to_decision
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.messages import kind_of
@@ -51,13 +51,14 @@ class DecisionLog:
 
     async def _prints(self, row: sa.Row[Any]) -> list[decision_pb2.PolicyPrint]:
         """Input and revisions are stored, and policies have no clock: evaluated again they print the same."""
-        document = json.loads(row.input)
         found: list[decision_pb2.PolicyPrint] = []
         for said in [*json.loads(row.policies), *json.loads(row.shadow)]:
             revision = await self._db.read(partial(_revision, said["id"], said["revision"]))
             if revision is None:
                 continue
-            printed = await self._engine.prints(Kind(said["kind"]), revision.body, document)
+            kind = Kind(said["kind"])
+            seen = json.loads(retrial.input_for(kind, row.input))
+            printed = await self._engine.prints(kind, revision.body, seen)
             found += [
                 decision_pb2.PolicyPrint(policy_id=said["id"], line=each.line, text=each.text)
                 for each in printed

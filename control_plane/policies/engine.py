@@ -28,8 +28,8 @@ from control_plane.policies.inputs import (
 )
 from control_plane.policies.opa import DEFAULT_DEADLINE_S, Opa, SupervisedOpa
 from control_plane.policies.trial import Trial
-from policies.workbench import prints, rewriting, upload
-from policies.workbench.compiler import CompiledPolicy, Compiler
+from policies.workbench import guessing, prints, rewriting, upload
+from policies.workbench.compiler import CompiledPolicy, Compiler, over_limit
 from policies.workbench.findings import Finding, TextRefusedError
 from policies.workbench.kinds import Kind
 from policies.workbench.prints import Print
@@ -134,6 +134,23 @@ class PolicyEngine:
             return await upload.accepted(self._compiler, kind, text, filename, tests or {}, self._linter)
         except TextRefusedError as refused:
             raise PolicyRefused(refused.findings) from refused
+
+    async def guess(self, text: str, filename: str) -> Kind:
+        """The kind that a text says it is of: by an annotation, its rules, or its folder's name.
+
+        Raises:
+            PolicyRefused: it does not say, or does not parse.
+        """
+        try:
+            module = await self._compiler.parse(text, filename)
+        except TextRefusedError as refused:
+            raise PolicyRefused(refused.findings) from refused
+        except ToolLimitError as error:
+            raise PolicyRefused([over_limit(error, filename)]) from error
+        known = guessing.kind_of(module, filename)
+        if known is None:
+            raise PolicyRefused([guessing.unknown(module, filename)])
+        return known
 
     async def prints(self, kind: Kind, text: str, document: Document) -> list[Print]:
         """What a text that was once accepted prints about an input; nothing where it would not be accepted any more."""

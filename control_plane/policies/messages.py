@@ -16,7 +16,7 @@ from policies.workbench.kinds import Kind
 from policies.workbench.syntax import RegoVersion
 
 
-def kind_of(kind: policy_pb2.PolicyKind.ValueType, *, field: str = "policy.kind") -> Kind:
+def kind_of(kind: policy_pb2.PolicyKind.ValueType) -> Kind:
     """Raises InvalidField where none was chosen."""
     match kind:
         case policy_pb2.POLICY_KIND_TASK:
@@ -29,7 +29,7 @@ def kind_of(kind: policy_pb2.PolicyKind.ValueType, *, field: str = "policy.kind"
             return Kind.LOGIN
         case _:
             raise errors.InvalidField(
-                field,
+                "policy.kind",
                 f"choose of {', '.join(f'POLICY_KIND_{kind.name}' for kind in Kind)}",
             )
 

@@ -81,7 +81,7 @@ class Simulations:
 
     async def of(self, principal: Principal, request: rpc.SimulatePolicyRequest) -> backtest_pb2.Simulation:
         """As PolicyService.SimulatePolicy says."""
-        kind = await candidate.kind_asked_for(self._db, request)
+        kind = await candidate.kind_asked_for(self._db, self._engine, request)
         if kind is Kind.LOGIN or request.as_login or request.remote_ip:
             principal.require_admin("simulate logins, or what somebody else may do")
         stack = await self._stack(principal, kind, request)

@@ -25,7 +25,8 @@ EXIT_FOUND = 3
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="The Rego; - reads standard input.")]
 KindOption = Annotated[
-    PolicyKindName | None, typer.Option("--kind", help="Its kind; with --replaces, that of the policy.")
+    PolicyKindName | None,
+    typer.Option("--kind", help="Its kind, where neither the text nor --replaces says it."),
 ]
 Replaces = Annotated[
     str,
@@ -67,12 +68,12 @@ def simulate(
 ) -> None:
     """Says what a text would decide now, alone and together with the policies in force. Nothing is stored.
 
-    `interlock policy simulate no_apply.rego --kind task --stack web --command "terraform apply" --as ci`
+    `interlock policy simulate no_apply.rego --stack web --command "terraform apply" --as ci`
     """
     with connect(context) as client:
         simulation = client.policies.simulate(
             policy_text.read(file),
-            kind=_kind(kind, replaces),
+            kind=kind.value if kind else PolicyKind.POLICY_KIND_UNSPECIFIED,
             replaces=replaces,
             stack_id=stack,
             command=command,
@@ -115,7 +116,7 @@ def backtest(
     with connect(context) as client:
         for event in client.policies.backtest(
             text,
-            kind=_kind(kind, replaces),
+            kind=kind.value if kind else PolicyKind.POLICY_KIND_UNSPECIFIED,
             replaces=replaces,
             stack_id=stack,
             label=label,
@@ -140,12 +141,6 @@ def backtest(
         raise typer.Exit(EXIT_FOUND)
 
 
-def _kind(kind: PolicyKindName | None, replaces: str) -> "PolicyKind.ValueType | str":
-    if kind is None and not replaces:
-        raise typer.BadParameter("say which --kind of policy it is, or which policy it --replaces")
-    return kind.value if kind else PolicyKind.POLICY_KIND_UNSPECIFIED
-
-
 def _simulated(simulation: Simulation) -> dict[str, str]:
     return {
         "kind": enums.name(PolicyKind, simulation.kind),
@@ -167,7 +162,8 @@ def _show_progress(progress: BacktestProgress) -> None:
     if not progress.decisions:
         return
     line = (
-        f"{progress.read} of {progress.total} decisions, {progress.decisions_per_s:.0f} a second: "
+        f"{progress.read} of {progress.total} decisions read, {progress.decisions} evaluated again, "
+        f"{progress.decisions_per_s:.0f} a second: "
         f"{progress.newly_denied} newly denied, {progress.newly_allowed} newly allowed, {progress.errors} errors"
     )
     if sys.stderr.isatty():

@@ -189,6 +189,14 @@ async def test_access_is_tried_on_the_tasks_that_it_let_pass(bench: Bench) -> No
     assert (outcome.changes[0].was, outcome.changes[0].would_be) == ("write", "read")
 
 
+async def test_progress_counts_what_was_read_of_all_that_there_is(bench: Bench) -> None:
+    await bench.record(*(task("plan", stack="db" if number % 2 else "web") for number in range(700)))
+    request = rpc.BacktestPolicyRequest(body=NO_APPLY, label="blue")
+    first, *_, report = [each async for each in bench.backtests.run(ADMIN, request)]
+    assert (first.progress.read, first.progress.total) == (0, 700)
+    assert report.report.decisions == 700
+
+
 async def test_nothing_is_written_and_nothing_is_left(bench: Bench) -> None:
     await bench.record(task("apply"), task("plan"))
     before, processes = await bench.contents(), children()
@@ -207,8 +215,13 @@ async def test_a_caller_sees_only_what_they_may_read_and_no_logins(bench: Bench)
 async def test_a_text_that_would_be_refused_as_an_upload_is_refused(bench: Bench) -> None:
     with pytest.raises(PolicyRefused, match=r"new\.rego:3:"):
         await bench.run("package p\n\ndeny contains x if x := input.sesion.login\n")
-    with pytest.raises(errors.InvalidField, match="kind"):
-        await bench.run(DENY_NOTHING, kind=0)
+    with pytest.raises(PolicyRefused, match="do not say of which kind"):
+        await bench.run("package p\n\ndeny := true\n", kind=0)
+
+
+async def test_the_kind_may_be_what_the_text_says(bench: Bench) -> None:
+    await bench.record(task("apply"))
+    assert (await bench.run(NO_APPLY, kind=0)).counts == (1, 1, 0, 0)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

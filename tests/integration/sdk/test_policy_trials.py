@@ -95,7 +95,7 @@ def test_a_simulation_shows_the_text_alone_and_with_the_policies_in_force(
     new = file(
         tmp_path, 'package p\nimport rego.v1\ndeny contains "x" if {\n\tprint("saw", stack.id)\n\tfalse\n}\n'
     )
-    ask = ("policy", "simulate", new, "--kind", "task", "--stack", tried, "--command", "terraform plan")
+    ask = ("policy", "simulate", new, "--stack", tried, "--command", "terraform plan")
     shown = dev.run(*ask).stdout.splitlines()
     assert {"alone\tallowed", "in force\tdenied", "together\tdenied"} <= set(shown)
     assert f'task policy plans-{tried}@1\t{{"deny": ["no plans"]}}' in shown
@@ -107,7 +107,7 @@ def test_a_simulation_shows_the_text_alone_and_with_the_policies_in_force(
     assert len(listed.splitlines()) == 3
 
 
-def test_a_trial_without_a_kind_is_told_what_is_missing(dev: Dev, tmp_path: Path) -> None:
-    done = dev.run("policy", "backtest", file(tmp_path, NOTHING), check=False)
-    assert done.returncode == 2
-    assert "--kind" in done.stderr
+def test_a_text_that_does_not_say_its_kind_is_told_how_to(dev: Dev, tmp_path: Path) -> None:
+    done = dev.run("policy", "backtest", file(tmp_path, "package p\n\ndeny := true\n"), check=False)
+    assert done.returncode == 1
+    assert "say it with --kind task|access|approval|login" in done.stderr

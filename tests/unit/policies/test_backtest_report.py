@@ -42,8 +42,8 @@ def test_messages_that_are_all_different_do_not_fill_the_memory() -> None:
     assert len(report.messages) == 20
 
 
-def test_what_was_passed_over_is_read_and_not_evaluated() -> None:
-    tally = Tally(passed_over=3)
+def test_progress_tells_what_was_read_apart_from_what_was_evaluated() -> None:
+    tally = Tally(read=4, passed_over=3)
     added(tally, SAME)
     progress = tally.progress(9, 1.0)
     assert (progress.read, progress.total, progress.decisions) == (4, 9, 1)
