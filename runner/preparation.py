@@ -49,10 +49,10 @@ class Preparation:
         spec = self._spec()
         with first_of(RunnerError):
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._accept())
+                accepting = tasks.create_task(self._accept())
                 masker = tasks.create_task(self._masker(preamble))
                 workspace = tasks.create_task(self._workspace())
-                container = tasks.create_task(self._container(spec, preamble))
+                container = tasks.create_task(self._container(spec, preamble, accepting))
                 # What no shell can be given is refused before there is a container.
                 text = self._script(spec.end_line)
         output = container.result()
@@ -81,12 +81,16 @@ class Preparation:
     async def _workspace(self) -> Workspace:
         return await job_source.workspace_of(self.job, self.assignment, self.workshop)
 
-    async def _container(self, spec: ContainerSpec, preamble: Preamble) -> OutputStream:
+    async def _container(
+        self, spec: ContainerSpec, preamble: Preamble, accepting: asyncio.Task[None]
+    ) -> OutputStream:
         engine, warm = self.workshop.engine, self.workshop.warm
         policy = environment.pull_policy(self.job)
         image_id = await images.ensure_image(engine, self.job.image, policy, preamble.say)
         if (waiting := warm.take(spec, image_id)) is not None:
             return self.container.take(waiting)
+        # After a crash nobody would know whose a container is that no journal speaks of, and dare to remove it.
+        await accepting
         return await self.container.make(spec)
 
     def _script(self, end_line: str) -> bytes:

@@ -58,7 +58,7 @@ class ScriptedRunner:
 
     async def receive(self, kind: str) -> rpc.ConnectResponse:
         """The next answer of this kind; others are passed over."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 answer = await self._answers.read()
                 if answer is grpc.aio.EOF:
@@ -68,7 +68,7 @@ class ScriptedRunner:
 
     async def ended_with(self) -> grpc.StatusCode:
         """The status of the stream, once the server has ended it; what it says before is passed over."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with contextlib.suppress(grpc.aio.AioRpcError):
                 while await self._answers.read() is not grpc.aio.EOF:
                     pass

@@ -44,7 +44,7 @@ async def assigned(client: Client, runner: ScriptedRunner, pool: str) -> rpc.Ass
 
 async def disconnected(client: Client, pool: str) -> None:
     """Returns once the pool's only runner is."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             async for runner in client.pools.list_runners(pool_id=pool):
                 if runner.state == types.RunnerState.RUNNER_STATE_DISCONNECTED:

@@ -59,7 +59,7 @@ class Dispatch:
     scheduler: Scheduler
 
     async def state_becomes(self, run_id: str, state: RunState) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await self.world.state(run_id) is not state:
                 await asyncio.sleep(0.01)
 
