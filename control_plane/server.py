@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from control_plane.policies.decision_servicer import DecisionServicer
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.guard import PolicyGuard
 from control_plane.policies.login import LoginJudge
+from control_plane.policies.quarantine import Quarantine
 from control_plane.policies.revisions import Revisions
 from control_plane.policies.servicer import PolicyServicer
 from control_plane.policies.shadow_report import ShadowReports
@@ -243,6 +244,7 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
                 Judges(task_judge, AccessJudge(engine, attached), asked_approvals, login_judge),
             ),
             backtests,
+            _quarantine(db, engine, policies_changed),
             access,
             pages,
         ),
@@ -311,6 +313,13 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
         CallInterceptor(authenticator),
         servicers,
     )
+
+
+def _quarantine(db: Database, engine: PolicyEngine, on_change: Callable[[], None]) -> Quarantine:
+    """To which the engine reports."""
+    quarantine = Quarantine(db, on_change=on_change)
+    engine.report_to(quarantine)
+    return quarantine
 
 
 async def serve(settings: Config) -> None:

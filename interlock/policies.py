@@ -146,6 +146,12 @@ class Policies:
         request = pb.GetPolicyRevisionRequest(policy_id=policy_id, revision=revision)
         return await self._transport.call(self._stub.GetPolicyRevision, request)
 
+    async def release(self, policy_id: str) -> Policy:
+        """Ends its quarantine: it is asked again. Harmless where it is in none."""
+        return await self._transport.call(
+            self._stub.ReleasePolicy, pb.ReleasePolicyRequest(policy_id=policy_id)
+        )
+
     async def rollback(
         self, policy_id: str, revision: int, *, etag: str = "", request_id: str | None = None
     ) -> Policy:

@@ -175,6 +175,7 @@ class Policies(Face):
     history = Iterating(policies.Policies.history)
     revision = Blocking(policies.Policies.revision)
     rollback = Blocking(policies.Policies.rollback)
+    release = Blocking(policies.Policies.release)
     shadow_report = Blocking(policies.Policies.shadow_report)
     simulate = Blocking(policies.Policies.simulate)
     backtest = Iterating(policies.Policies.backtest)

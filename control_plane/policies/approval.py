@@ -12,8 +12,8 @@ from control_plane.policies.combine import Approval, Evaluation, PolicyRef
 from control_plane.policies.decisions import asked_of, said_by
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.errors import EvaluationFailed, PoliciesChanged
-from control_plane.policies.evaluate import Question
 from control_plane.policies.inputs import Document, ReviewInfo, RunInfo
+from control_plane.policies.questions import Question
 from control_plane.policies.records import DecisionRecord
 from control_plane.policies.shadow import ShadowAsk
 from control_plane.policies.stack_input import to_stack_info
@@ -35,6 +35,11 @@ class ApprovalVerdict:
     record: DecisionRecord
     # What the policies saw; the record has it without secrets.
     document: Document
+
+    @property
+    def is_failure(self) -> bool:
+        """A policy could not be evaluated: nothing was judged."""
+        return "failure" in self.record.result
 
 
 class ApprovalJudge:

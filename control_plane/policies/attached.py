@@ -6,11 +6,13 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from control_plane.policies import records
 from control_plane.policies.combine import PolicyRef
+from control_plane.policies.quarantine import reason as quarantine_reason
 from control_plane.storage.database import Database
 from control_plane.storage.tables import policies, policy_attachments
 from policies.workbench.kinds import Kind
@@ -21,7 +23,14 @@ AUTOATTACH_SHADOW = "autoattach-shadow:"
 EVERYWHERE = "*"
 
 _POLICIES = sa.select(
-    policies.c.id, policies.c.name, policies.c.kind, policies.c.revision, policies.c.labels
+    policies.c.id,
+    policies.c.name,
+    policies.c.kind,
+    policies.c.revision,
+    policies.c.labels,
+    policies.c.overruns,
+    policies.c.quarantined_at,
+    policies.c.quarantine_cause,
 ).order_by(policies.c.id)
 _ATTACHMENTS = sa.select(
     policy_attachments.c.policy_id,
@@ -55,7 +64,7 @@ class AttachedPolicies:
     def __init__(
         self,
         version: int,
-        rows: Iterable[tuple[str, str, str, int, Collection[str]]],
+        rows: Iterable[tuple[PolicyRef, Kind, Collection[str]]],
         attachments: Iterable[tuple[str, str, bool, int]],
     ) -> None:
         self.version = version
@@ -63,12 +72,12 @@ class AttachedPolicies:
         # By label and by stack: policy, whether in shadow mode, and why.
         self._by_label: defaultdict[str, list[tuple[str, bool, Reason]]] = defaultdict(list)
         self._by_stack: defaultdict[str, list[tuple[str, bool, Reason]]] = defaultdict(list)
-        for policy_id, name, kind, revision, labels in rows:
-            self._refs[policy_id] = (Kind(kind), PolicyRef(policy_id, name, revision))
+        for policy, kind, labels in rows:
+            self._refs[policy.id] = (kind, policy)
             for label in labels:
                 for prefix, shadow in ((AUTOATTACH, False), (AUTOATTACH_SHADOW, True)):
                     if label.startswith(prefix):
-                        entry = (policy_id, shadow, Reason(label=label))
+                        entry = (policy.id, shadow, Reason(label=label))
                         self._by_label[label.removeprefix(prefix)].append(entry)
         for policy_id, stack_id, shadow, attached_at in attachments:
             self._by_stack[stack_id].append((policy_id, shadow, Reason(attached_at=attached_at)))
@@ -132,8 +141,14 @@ class AttachmentIndex:
 def load(connection: sa.Connection) -> AttachedPolicies:
     """Policies, attachments and their version, as of this transaction."""
     version = records.policies_version(connection)
-    rows = [(row.id, row.name, row.kind, row.revision, row.labels) for row in connection.execute(_POLICIES)]
+    rows = [(_ref(row), Kind(row.kind), row.labels) for row in connection.execute(_POLICIES)]
     attachments = [
         (row.policy_id, row.stack_id, row.shadow, row.attached_at) for row in connection.execute(_ATTACHMENTS)
     ]
     return AttachedPolicies(version, rows, attachments)
+
+
+def _ref(row: Any) -> PolicyRef:
+    since = row.quarantined_at
+    quarantine = "" if since is None else quarantine_reason(row.id, since, row.quarantine_cause)
+    return PolicyRef(row.id, row.name, row.revision, row.overruns, quarantine)

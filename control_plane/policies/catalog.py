@@ -314,7 +314,18 @@ def _change(
     now, revision = clock.now_us(), row.revision + 1
     columns: dict[str, object] = {**vars(content), "revision": revision, "updated_at": now}
     if compiled is not None:
-        columns |= {"module": compiled.module, "rego_version": dialect_of(compiled.rego_version)}
+        # A new text begins anew: what the old one did is not its doing.
+        columns |= {
+            "module": compiled.module,
+            "rego_version": dialect_of(compiled.rego_version),
+            "overruns": 0,
+            "quarantined_at": None,
+            "quarantine_cause": "",
+        }
+        if row.quarantined_at is not None:
+            events.record(
+                tx, author, "policy.released", "policy", row.id, details={"was": row.quarantine_cause, "by": done}
+            )  # fmt: skip
     revisions.insert(tx, row.id, revision, content, author=author, change=done, created_at=now)
     store.change(tx, row.id, **columns)
     records.bump_policies_version(tx)

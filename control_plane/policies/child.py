@@ -12,6 +12,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +28,21 @@ _LAST_ORDERS_S = 0.05
 _LAST_LINES = 50
 _LONGEST_LINE_BYTES = 1 << 20
 # In Go's own words, where the limit on memory was reached.
-_EXHAUSTED = ("out of memory", "cannot allocate memory", "cannot map pages", "failed to create new OS thread")
+_EXHAUSTED = (
+    "out of memory", "cannot allocate memory", "cannot map pages", "failed to create new OS thread",
+    "stack exceeds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`memory_bytes` ends the process. `cores` is what it may keep busy, whatever it is asked; one that `gives_way`
-    only has what nobody else on the machine wants."""
+    """`memory_bytes` ends the process, and so does `cpu_s` of processor time where it is given. `cores` is what it may
+    keep busy, whatever it is asked; one that `gives_way` only has what nobody else on the machine wants."""
 
     memory_bytes: int
     cores: int = max(1, (os.cpu_count() or 1) - 1)
     gives_way: bool = False
+    cpu_s: int | None = None
 
 
 class ChildDiedError(Exception):
@@ -56,6 +61,7 @@ class Child:
         self.pid = process.pid
         self._process = process
         self._folder = folder
+        self._started = time.monotonic()
         self._last_output: deque[str] = deque(maxlen=_LAST_LINES)
         self._life = asyncio.create_task(self._live(), name=f"opa-{process.pid}")
 
@@ -96,6 +102,14 @@ class Child:
     def last_output(self) -> str:
         return "\n".join(self._last_output)
 
+    def cpu_s(self) -> float:
+        """The processor time that it has used; where the system does not tell, the time that has passed."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, IndexError):
+            return time.monotonic() - self._started
+
     async def died(self) -> None:
         """Returns once it is dead."""
         await asyncio.shield(self._life)
@@ -129,6 +143,7 @@ class Child:
             if any(words in text for words in _EXHAUSTED):
                 self.connection.was_exhausted = True
         await self._process.wait()
+        self.connection.ended.set()
 
     async def _until_ready(self) -> None:
         while not await self._serves():
@@ -151,7 +166,7 @@ async def _spawn(opa: Path, folder: Path, port: int, limits: Limits) -> asyncio.
     last_in_line = ["nice", "-n", "10"] if limits.gives_way and shutil.which("nice") else []
     return await asyncio.create_subprocess_exec(
         *last_in_line,
-        *limited(command, memory_bytes=limits.memory_bytes),
+        *limited(command, memory_bytes=limits.memory_bytes, cpu_s=limits.cpu_s),
         cwd=folder,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

@@ -18,6 +18,10 @@ class PolicyRef:
     id: str
     name: str
     revision: int
+    # How often in a row it used more time or memory than it may; see `quarantine`.
+    overruns: int = 0
+    # Why it is not asked any more; empty where it is.
+    quarantine: str = ""
 
 
 @dataclass(frozen=True)

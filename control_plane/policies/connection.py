@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +18,8 @@ _DECISIONS = "/".join(["data", *DISPATCHER_PATH.split("."), DISPATCHER_RULE])
 
 # Loading one policy beside 10 000 others takes OPA 3 s.
 _CHANGE_TIMEOUT_S = 30.0
+# A process that ends for want of memory writes down first what all its threads were at.
+_LAST_WORDS_S = 0.5
 # A compressed answer costs both sides more than the bytes it saves on loopback.
 _HEADERS = {"Accept-Encoding": "identity"}
 
@@ -79,7 +81,8 @@ class Connection:
         is_tls: bool = False,
     ) -> None:
         self.instance = instance
-        # Set where its OPA died because it needed more memory than it may have.
+        # Set by who watches its OPA, once that has ended, and where it ended because it needed more memory than it may.
+        self.ended = asyncio.Event()
         self.was_exhausted = False
         self._asked = 0
         self._idle = asyncio.Event()
@@ -135,6 +138,13 @@ class Connection:
     async def idle(self) -> None:
         """Returns once nothing that was asked waits for its answer."""
         await self._idle.wait()
+
+    async def is_starved(self) -> bool:
+        """Its OPA has ended for want of memory. Waits a moment for its last words, where it was lost just now."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self.ended.wait()
+        return self.was_exhausted
 
     async def is_healthy(self) -> bool:
         with self._translated():

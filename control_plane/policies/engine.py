@@ -11,12 +11,13 @@ from pathlib import Path
 
 import structlog
 
-from control_plane.policies import bundle, combine
+from control_plane.policies import bundle, combine, examination
 from control_plane.policies.combine import AccessLevel, Evaluation, PolicyRef
 from control_plane.policies.connection import ConnectionLostError
 from control_plane.policies.decisions import AccessDecision, TaskDecision
 from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PolicyRefused
-from control_plane.policies.evaluate import Evaluator, Question
+from control_plane.policies.evaluate import Evaluator, Ledger
+from control_plane.policies.examination import Examiner
 from control_plane.policies.external_opa import ExternalOpa
 from control_plane.policies.inputs import (
     Document,
@@ -27,6 +28,7 @@ from control_plane.policies.inputs import (
     with_command,
 )
 from control_plane.policies.opa import DEFAULT_DEADLINE_S, Opa, SupervisedOpa
+from control_plane.policies.questions import Question
 from control_plane.policies.trial import Trial
 from policies.workbench import guessing, prints, rewriting, upload
 from policies.workbench.compiler import CompiledPolicy, Compiler, over_limit
@@ -67,6 +69,7 @@ class PolicyEngine:
         sanitizer_key: str,
         deadline_s: float = DEFAULT_DEADLINE_S,
         linter: Path | None = None,
+        examination_memory_bytes: int = examination.DEFAULT_MEMORY_BYTES,
     ) -> None:
         self._opa = opa
         self._linter = linter
@@ -75,8 +78,15 @@ class PolicyEngine:
         self._deadline_s = deadline_s
         self._modules: dict[str, str] = {}
         self._change = asyncio.Event()
+        examiner = Examiner(
+            compiler.tools.opa,
+            self._contents_of,
+            deadline_s=deadline_s,
+            memory_bytes=examination_memory_bytes,
+            author_line=self._author_line,
+        )
         self._evaluator = Evaluator(
-            opa, deadline_s=deadline_s, change=lambda: self._change, author_line=self._author_line
+            opa, examiner, deadline_s=deadline_s, change=lambda: self._change, author_line=self._author_line
         )
 
     @classmethod
@@ -120,7 +130,12 @@ class PolicyEngine:
         await self._opa.start(lambda: bundle.Contents(self._sanitizer_key, dict(self._modules)))
 
     async def stop(self) -> None:
+        await self._evaluator.stop()
         await self._opa.stop()
+
+    def report_to(self, ledger: Ledger) -> None:
+        """Where policies are noted that use more time or memory than they may."""
+        self._evaluator.ledger = ledger
 
     async def check(
         self, kind: Kind, text: str, filename: str = "policy.rego", *, tests: Mapping[str, str] | None = None
@@ -307,6 +322,10 @@ class PolicyEngine:
     def _announce_change(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
+
+    def _contents_of(self, policy_ids: frozenset[str]) -> bundle.Contents:
+        modules = {policy_id: self._modules[policy_id] for policy_id in policy_ids & self._modules.keys()}
+        return bundle.Contents(self._sanitizer_key, modules)
 
     def _author_line(self, policy_id: str, line: int) -> int:
         return rewriting.author_line(self._modules.get(policy_id, ""), line)

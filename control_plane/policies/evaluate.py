@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import itertools
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import structlog
 
 from control_plane.errors import DomainError
+from control_plane.policies import questions as asking
 from control_plane.policies.causes import cause
-from control_plane.policies.combine import Evaluation, PolicyRef, RuleValue
+from control_plane.policies.combine import Evaluation, PolicyRef
 from control_plane.policies.connection import Connection, ConnectionLostError, QueryError
 from control_plane.policies.errors import EvaluationFailed, OpaUnavailable, PoliciesChanged
-from control_plane.policies.inputs import Document
+from control_plane.policies.examination import Examiner, Report
 from control_plane.policies.opa import Opa
-from policies.workbench.kinds import Kind
+from control_plane.policies.questions import NonsenseError, NotLoadedError, Question
 
 _RETRY_PAUSE_S = 0.02
 _MAX_QUERIES_AT_ONCE = 16
 _PROBE_TIMEOUT_S = 0.5
+# What is still asked after this time when its caller goes away is looked into; most answers take a millisecond.
+_SUSPICIOUS_S = 0.2
+
+Answer: TypeAlias = list[Evaluation]
+_T = TypeVar("_T")
+
+log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Question:
-    """What do these policies, all of one kind, say about this document?"""
+class Ledger(Protocol):
+    """Remembers for all replicas which policies use more time or memory than they may."""
 
-    kind: Kind
-    document: Document
-    policies: Sequence[PolicyRef]
+    async def overran(self, policy: PolicyRef, cause: str) -> bool:
+        """It did, alone. True where it is in quarantine from now on."""
+
+    async def passed(self, policy_ids: Sequence[str]) -> None:
+        """These, which overran last time, have answered as they should."""
 
 
 class Evaluator:
@@ -40,48 +52,76 @@ class Evaluator:
     def __init__(
         self,
         opa: Opa,
+        examiner: Examiner,
         *,
         deadline_s: float,
         change: Callable[[], asyncio.Event],
         author_line: Callable[[str, int], int],
     ) -> None:
         self._opa = opa
+        self._examiner = examiner
         self._deadline_s = deadline_s
         self._change = change
         self._author_line = author_line
         self._few_at_once = asyncio.Semaphore(_MAX_QUERIES_AT_ONCE)
+        self._owned: set[asyncio.Task[Any]] = set()
+        self._is_stopped = False
+        # Policies whose pass is being noted.
+        self._passing: set[str] = set()
+        self.ledger: Ledger | None = None
 
-    async def evaluate(self, questions: Sequence[Question]) -> list[list[Evaluation]]:
+    async def stop(self) -> None:
+        """Ends what goes on without a caller."""
+        self._is_stopped = True
+        tasks = list(self._owned)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def evaluate(self, questions: Sequence[Question]) -> list[Answer]:
         """Each question's evaluations, one per policy, in order, each by just the revision asked for.
 
-        A failure takes up to a second deadline, in which the policies are tried one by one to name it.
+        A policy in quarantine fails at once. Any other failure takes up to a second deadline, in which the policies
+        are tried one by one to name it.
 
         Raises:
-            EvaluationFailed: a policy errs or takes too long; it is named where it can be found.
+            EvaluationFailed: a policy errs, takes too long or needs too much memory; it is named where it can be found.
             OpaUnavailable: OPA is away, does not answer in time or does not hold a policy in time.
             PoliciesChanged: a newer revision is loaded.
         """
+        if failure := _quarantined(questions):
+            raise failure
+        return [_or_raise(answer) for answer in await self._answers(questions)]
+
+    async def evaluate_each(self, questions: Sequence[Question]) -> list[Answer | EvaluationFailed]:
+        """As `evaluate`, in one query too, but one question's failure leaves the others their answers."""
+        refused = [_quarantined([question]) for question in questions]
+        asked = [question for question, failure in zip(questions, refused, strict=True) if failure is None]
+        answers: Sequence[Answer | EvaluationFailed]
+        try:
+            answers = await self._noted(asked) if asked else []
+        except (QueryError, _LateError):
+            answers = await asyncio.gather(*map(self._evaluate_or_failure, asked))
+        except _DeadlyError as error:
+            answers = _by_question(asked, await self._examined(asked), error)
+        answered = iter(answers)
+        return [next(answered) if failure is None else failure for failure in refused]
+
+    async def _answers(self, questions: Sequence[Question]) -> Sequence[Answer | EvaluationFailed]:
         if not any(question.policies for question in questions):
             return [[] for _ in questions]
-        failure: DomainError
         try:
-            return await self._evaluate(questions)
+            return await self._noted(questions)
         except QueryError as error:
-            failure = await self._culprit(questions) or EvaluationFailed(
+            raise await self._culprit(questions) or EvaluationFailed(
                 cause(error.report, self._author_line)
-            )
+            ) from error
         except _LateError as error:
-            failure = await self._slow_culprit(questions, error)
-        raise failure
+            raise await self._slow_culprit(questions, error) from error
+        except _DeadlyError as error:
+            return _by_question(questions, await self._examined(questions), error)
 
-    async def evaluate_each(self, questions: Sequence[Question]) -> list[list[Evaluation] | EvaluationFailed]:
-        """As `evaluate`, in one query too, but one question's failure leaves the others their answers."""
-        try:
-            return list(await self._evaluate(questions)) if questions else []
-        except (QueryError, _LateError):
-            return list(await asyncio.gather(*map(self._evaluate_or_failure, questions)))
-
-    async def _evaluate_or_failure(self, question: Question) -> list[Evaluation] | EvaluationFailed:
+    async def _evaluate_or_failure(self, question: Question) -> Answer | EvaluationFailed:
         async with self._few_at_once:
             try:
                 [evaluations] = await self.evaluate([question])
@@ -89,8 +129,25 @@ class Evaluator:
                 return failure
         return evaluations
 
-    async def _evaluate(self, questions: Sequence[Question]) -> list[list[Evaluation]]:
-        body = [_body(question) for question in questions]
+    async def _noted(self, questions: Sequence[Question]) -> list[Answer]:
+        """As `_evaluate`. Good conduct is noted, and so is a caller who goes away and leaves OPA at work."""
+        began = time.monotonic()
+        try:
+            answers = await self._evaluate(questions)
+        except asyncio.CancelledError:
+            is_suspicious = time.monotonic() - began > _SUSPICIOUS_S
+            if is_suspicious and not self._examiner.are_busy and not self._is_stopped:
+                self._own(self._examine(asking.alone(questions)))
+            raise
+        passed = {
+            policy.id for question in questions for policy in question.policies if policy.overruns
+        } - self._passing
+        if passed and self.ledger is not None:
+            self._own(self._pass(self.ledger, passed))
+        return answers
+
+    async def _evaluate(self, questions: Sequence[Question]) -> list[Answer]:
+        body = [asking.body(question) for question in questions]
         problem: Exception = OpaUnavailable("it is not running")
         lost: set[str] = set()
         try:
@@ -101,16 +158,18 @@ class Evaluator:
                     problem = _LateError(f"it takes more than {self._deadline_s:g} s", connection)
                     try:
                         answer = await connection.ask(body)
-                        return _evaluations(answer, questions, connection.instance)
-                    except (ConnectionLostError, _NonsenseError) as error:
+                        return asking.evaluations(answer, questions, connection.instance)
+                    except (ConnectionLostError, NonsenseError) as error:
                         problem = OpaUnavailable(str(error))
                         self._opa.suspect(connection)
                         lost.add(connection.instance)
-                        if len(lost) > 1:
+                        if isinstance(error, ConnectionLostError) and await _is_deadly(connection, lost):
                             # One that dies over this very question is not sent it again and again.
+                            raise _DeadlyError(str(error)) from error
+                        if len(lost) > 1:
                             raise problem from error
                         await asyncio.sleep(_RETRY_PAUSE_S)
-                    except _NotLoadedError as error:
+                    except NotLoadedError as error:
                         problem = OpaUnavailable(str(error))
                         await change.wait()
         except TimeoutError:
@@ -121,40 +180,65 @@ class Evaluator:
         self._opa.suspect(late.connection)
         if not await _answers_at_all(late.connection):
             return OpaUnavailable(str(late))
-        return await self._culprit(questions) or OpaUnavailable(str(late))
+        report = await self._examined(questions)
+        failures = (each for each in report.said if isinstance(each, EvaluationFailed))
+        return next(failures, None) or OpaUnavailable(str(late))
 
     async def _culprit(self, questions: Sequence[Question]) -> EvaluationFailed | None:
-        """The first policy that fails alone, unless all of several are late: then none of them is to blame."""
-        alone = [
-            Question(question.kind, question.document, [policy])
-            for question in questions
-            for policy in question.policies
-        ]
+        """The first policy that fails alone."""
+        alone = asking.alone(questions)
         causes = await asyncio.gather(*map(self._cause_alone, alone))
-        failed = [
-            (question.policies[0], found) for question, found in zip(alone, causes, strict=True) if found
-        ]
-        if not failed or (len(failed) == len(alone) > 1 and all(found.is_late for _, found in failed)):
-            return None
-        policy, first = failed[0]
-        return EvaluationFailed(first.text, policy_id=policy.id, policy_name=policy.name)
+        for question, found in zip(alone, causes, strict=True):
+            if found is not None:
+                [policy] = question.policies
+                return EvaluationFailed(found, policy_id=policy.id, policy_name=policy.name)
+        return None
 
-    async def _cause_alone(self, question: Question) -> _Cause | None:
+    async def _cause_alone(self, question: Question) -> str | None:
         try:
             await self._evaluate([question])
         except QueryError as error:
-            return _Cause(cause(error.report, self._author_line))
-        except _LateError as error:
-            return _Cause(str(error), is_late=True)
-        except (OpaUnavailable, PoliciesChanged):
+            return cause(error.report, self._author_line)
+        except (_LateError, _DeadlyError, OpaUnavailable, PoliciesChanged):
             return None
         return None
 
+    async def _examined(self, questions: Sequence[Question]) -> Report:
+        """Goes on to its end where nobody waits for it any more: or impatient callers would hide a policy."""
+        return await asyncio.shield(self._own(self._examine(asking.alone(questions))))
 
-@dataclass(frozen=True)
-class _Cause:
-    text: str
-    is_late: bool = False
+    async def _examine(self, suspects: Sequence[Question]) -> Report:
+        report = await self._examiner.examine(suspects)
+        for overrun in report.overruns:
+            policy = overrun.policy
+            if overrun.is_known:
+                continue
+            log.warning("policy.overran", policy_id=policy.id, revision=policy.revision, cause=overrun.cause)
+            is_quarantined = (
+                await self.ledger.overran(policy, overrun.cause) if self.ledger is not None else False
+            )
+            if overrun.goes_on or is_quarantined:
+                # What cannot be interrupted ends with its process.
+                self._own(self._opa.renew())
+        return report
+
+    async def _pass(self, ledger: Ledger, policy_ids: set[str]) -> None:
+        self._passing |= policy_ids
+        try:
+            await ledger.passed(sorted(policy_ids))
+        finally:
+            self._passing -= policy_ids
+
+    def _own(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._owned.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._owned.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("policy.examination_failed", cause=str(error), exc_info=error)
 
 
 class _LateError(Exception):
@@ -165,12 +249,12 @@ class _LateError(Exception):
         self.connection = connection
 
 
-class _NotLoadedError(Exception):
-    """OPA does not hold the revision that was asked for."""
+class _DeadlyError(Exception):
+    """OPA died over the query, or over another one beside it."""
 
 
-class _NonsenseError(Exception):
-    """What answered is not the OPA that was started, or it holds nothing."""
+async def _is_deadly(connection: Connection, lost: set[str]) -> bool:
+    return len(lost) > 1 or await connection.is_starved()
 
 
 async def _answers_at_all(connection: Connection) -> bool:
@@ -181,42 +265,35 @@ async def _answers_at_all(connection: Connection) -> bool:
         return False
 
 
-def _body(question: Question) -> dict[str, Any]:
-    return {
-        "rules": sorted(question.kind.rules | question.kind.further_rules),
-        "policies": [policy.id for policy in question.policies],
-        "input": question.document,
-    }
+def _quarantined(questions: Sequence[Question]) -> EvaluationFailed | None:
+    for question in questions:
+        for policy in question.policies:
+            if policy.quarantine:
+                return EvaluationFailed(policy.quarantine, policy_id=policy.id, policy_name=policy.name)
+    return None
 
 
-def _evaluations(answer: Any, questions: Sequence[Question], instance: str) -> list[list[Evaluation]]:
-    if not isinstance(answer, dict) or answer.get("instance") != instance:
-        raise _NonsenseError("what answers is not the OPA that holds the policies")
-    verdicts = answer.get("verdicts")
-    if not isinstance(verdicts, list) or len(verdicts) != len(questions):
-        raise _NonsenseError("what answers leaves questions open")
-    return [
-        [_evaluation(verdict, question.kind, policy) for policy in question.policies]
-        for question, verdict in zip(questions, verdicts, strict=True)
-    ]
+def _by_question(
+    questions: Sequence[Question], report: Report, died: _DeadlyError
+) -> list[Answer | EvaluationFailed]:
+    """What the examination of each question's policies, one by one, says together."""
+    answers: list[Answer | EvaluationFailed] = []
+    said = iter(report.said)
+    for question in questions:
+        answer: Answer = []
+        failure: EvaluationFailed | None = None
+        for each in itertools.islice(said, len(question.policies)):
+            if each is None:
+                raise OpaUnavailable(str(died))
+            if isinstance(each, EvaluationFailed):
+                failure = failure or each
+            else:
+                answer.append(each)
+        answers.append(failure or answer)
+    return answers
 
 
-def _evaluation(verdicts: Any, kind: Kind, policy: PolicyRef) -> Evaluation:
-    verdict = verdicts.get(policy.id) if isinstance(verdicts, dict) else None
-    if verdict is None:
-        raise _NotLoadedError(f"policy {policy.name!r} is not loaded")
-    try:
-        if verdict["kind"] != kind.value:
-            raise EvaluationFailed(
-                f"it is no {kind.value} policy", policy_id=policy.id, policy_name=policy.name
-            )
-        revision = verdict["revision"]
-        rules = {name: RuleValue(rule["type"], rule["value"]) for name, rule in verdict["rules"].items()}
-        if revision > policy.revision:
-            raise PoliciesChanged(policy.id)
-        if revision < policy.revision:
-            problem = f"policy {policy.name!r} is loaded at revision {revision}, not yet {policy.revision}"
-            raise _NotLoadedError(problem)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise _NonsenseError("what answers is no verdict") from error
-    return Evaluation(policy, rules)
+def _or_raise(answer: Answer | EvaluationFailed) -> Answer:
+    if isinstance(answer, EvaluationFailed):
+        raise answer
+    return answer

@@ -76,6 +76,8 @@ class ExternalOpa:
         connection = Connection(
             host, port, token=self._token, instance=instance, deadline_s=self._deadline_s, is_tls=is_tls
         )
+        # Nobody watches its process: of what it died is not known.
+        connection.ended.set()
         try:
             async with connection:
                 while True:

@@ -19,7 +19,7 @@ from control_plane.policies.combine import Evaluation, Grant
 from control_plane.policies.decisions import asked_of, said_by
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.errors import EvaluationFailed, LoginDenied, OpaUnavailable, PoliciesChanged
-from control_plane.policies.evaluate import Question
+from control_plane.policies.questions import Question
 from control_plane.policies.records import DecisionRecord
 from control_plane.policies.shadow import ShadowAsk
 from control_plane.policies.tasks import request_of, session_of
@@ -130,8 +130,9 @@ class LoginAnswer:
 
 
 def _record(principal: Principal, answer: LoginAnswer, tx: sa.Connection) -> bool:
-    """False where the policies are others by now: ask again."""
-    if records.policies_version(tx) != answer.policies_version:
+    """False where the policies are others by now: ask again. A failure refuses in any case, and may itself have changed
+    what is noted of a policy."""
+    if answer.failure is None and records.policies_version(tx) != answer.policies_version:
         return False
     records.insert(tx, answer.record)
     if not answer.record.is_allowed:

@@ -45,7 +45,7 @@ def dialect_of(version: RegoVersion) -> policy_pb2.RegoVersion.ValueType:
 def to_policy(
     row: sa.Row[Any], attached_stack_ids: Sequence[str], *, with_body: bool = True
 ) -> policy_pb2.Policy:
-    return policy_pb2.Policy(
+    policy = policy_pb2.Policy(
         id=row.id,
         name=row.name,
         description=row.description,
@@ -59,6 +59,10 @@ def to_policy(
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
     )
+    if row.quarantined_at is not None:
+        policy.quarantine.since.CopyFrom(to_timestamp(row.quarantined_at))
+        policy.quarantine.cause = row.quarantine_cause
+    return policy
 
 
 def with_warnings(policy: policy_pb2.Policy, compiled: CompiledPolicy | None) -> policy_pb2.Policy:

@@ -14,6 +14,7 @@ from control_plane.paging import DEFAULT_PAGE_SIZE, PageTokens, fitting
 from control_plane.policies.attaching import Attachments
 from control_plane.policies.backtest import Backtests
 from control_plane.policies.catalog import PolicyCatalog
+from control_plane.policies.quarantine import Quarantine
 from control_plane.policies.revisions import Revisions
 from control_plane.policies.shadow_report import ShadowReports
 from control_plane.policies.simulate import Simulations
@@ -31,6 +32,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
         reports: ShadowReports,
         simulations: Simulations,
         backtests: Backtests,
+        quarantine: Quarantine,
         access: Access,
         pages: PageTokens,
     ) -> None:
@@ -40,6 +42,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
         self._reports = reports
         self._simulations = simulations
         self._backtests = backtests
+        self._quarantine = quarantine
         self._access = access
         self._pages = pages
 
@@ -117,6 +120,9 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
 
     async def RollbackPolicy(self, request: rpc.RollbackPolicyRequest, context: Any) -> policy_pb2.Policy:
         return await self._catalog.rollback(principal.current.get(), request)
+
+    async def ReleasePolicy(self, request: rpc.ReleasePolicyRequest, context: Any) -> policy_pb2.Policy:
+        return await self._quarantine.release(principal.current.get(), request.policy_id)
 
     async def GetShadowReport(
         self, request: rpc.GetShadowReportRequest, context: Any

@@ -14,8 +14,8 @@ from control_plane.policies.combine import Evaluation, PolicyRef
 from control_plane.policies.decisions import said_by
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.errors import EvaluationFailed
-from control_plane.policies.evaluate import Question
 from control_plane.policies.inputs import Document
+from control_plane.policies.questions import Question
 from policies.workbench.kinds import Kind
 
 # How long a decision that is made waits for what policies in shadow mode say of it.

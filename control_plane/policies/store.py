@@ -20,6 +20,8 @@ _CHANGE = (
     .where(policies.c.id == sa.bindparam("of_policy"))
     .values(version=policies.c.version + 1)
 )
+# Not a change of the policy itself: who means to change it need not read it again.
+_NOTE_CONDUCT = sa.update(policies).where(policies.c.id == sa.bindparam("of_policy"))
 _DELETE = sa.delete(policies).where(policies.c.id == sa.bindparam("policy_id"))
 _PAGE = (
     sa.select(policies)
@@ -97,6 +99,19 @@ def insert(connection: sa.Connection, values: Mapping[str, object]) -> None:
 def change(connection: sa.Connection, policy_id: str, **columns: object) -> None:
     """Sets columns and counts the change."""
     connection.execute(_CHANGE.values(**columns), {"of_policy": policy_id})
+
+
+def note_conduct(
+    connection: sa.Connection,
+    policy_id: str,
+    overruns: int,
+    *,
+    quarantined_at: int | None = None,
+    cause: str = "",
+) -> None:
+    """How often in a row it overran, and whether it is in quarantine."""
+    columns = {"overruns": overruns, "quarantined_at": quarantined_at, "quarantine_cause": cause}
+    connection.execute(_NOTE_CONDUCT.values(columns), {"of_policy": policy_id})
 
 
 def delete(connection: sa.Connection, policy_id: str) -> None:

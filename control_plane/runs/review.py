@@ -180,13 +180,16 @@ def look(tx: sa.Connection, run_id: str) -> Basis | None:
     return Basis(run, approval, review_store.reviews(tx, run_id), stack, plans.changes(tx, run_id))
 
 
-def _held(tx: sa.Connection, basis: Basis, policies_version: int) -> sa.Row[Any] | None:
-    """The run, to be moved in this transaction; None where it, its stack, reviews or policies are others by now."""
+def _held(tx: sa.Connection, basis: Basis, policies_version: int | None) -> sa.Row[Any] | None:
+    """The run, to be moved in this transaction; None where it, its stack, reviews or policies are others by now.
+
+    Without a version, the policies may be others.
+    """
     run = store.find_to_move(tx, basis.run.id)
     if (
         run is None
         or run.state != basis.run.state
-        or records.policies_version(tx) != policies_version
+        or policies_version not in (None, records.policies_version(tx))
         or snapshot.version_of(tx, run.stack_id) != basis.stack.version
         or review_store.count(tx, run.id) != len(basis.reviews)
     ):
@@ -202,10 +205,12 @@ def _note_unchanged(tx: sa.Connection, basis: Basis, as_of: Judged) -> _Settled:
 
 
 def _move(tx: sa.Connection, basis: Basis, verdict: ApprovalVerdict) -> _Settled:
-    run = _held(tx, basis, verdict.policies_version)
+    # A failure moves nothing, whatever the policies are by now, and is no judgement that could stand: it is repeated
+    # with the next change of a policy, also of what is only noted of one, as its release from quarantine.
+    run = _held(tx, basis, None if verdict.is_failure else verdict.policies_version)
     if run is None:
         return _Settled.CHANGED
-    as_of = basis.as_of(verdict.judged_by, verdict.policies_version)
+    as_of = basis.as_of(() if verdict.is_failure else verdict.judged_by, verdict.policies_version)
     # Where no policy applies there is no decision, either.
     decision_id = verdict.record.id if verdict.judged_by else ""
     if decision_id:

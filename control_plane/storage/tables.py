@@ -516,6 +516,10 @@ policies = Table(
     Column("version", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    # How often in a row it used more time or memory than it may; since when, and why, it is not asked any more.
+    Column("overruns", BigInteger, nullable=False, server_default="0"),
+    Column("quarantined_at", BigInteger),
+    Column("quarantine_cause", Text, nullable=False, server_default=""),
 )
 
 # All that a policy ever was; decisions name a revision, so rows outlive the policy.

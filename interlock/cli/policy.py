@@ -93,6 +93,7 @@ def list_(
         "REVISION": lambda policy: str(policy.revision),
         "LABELS": lambda policy: ",".join(policy.labels),
         "STACKS": lambda policy: ",".join(policy.attached_stack_ids),
+        "QUARANTINE": _quarantine,
     }
     with connect(context) as client:
         listed = client.policies.list(
@@ -176,6 +177,7 @@ for command in (
     policy_record.rollback,
     policy_trial.simulate,
     policy_trial.backtest,
+    policy_record.release,
 ):
     app.command()(command)
 app.command("test")(policy_tests.run)
@@ -201,8 +203,16 @@ def _fields(policy: Policy) -> dict[str, str]:
         "etag": policy.etag,
         "attached to": ", ".join(policy.attached_stack_ids),
         "changed": show.when(policy.update_time),
+        **({"quarantine": _quarantine(policy)} if policy.HasField("quarantine") else {}),
     }
 
 
 def _tests(files: list[str] | None) -> dict[str, str]:
     return {policy_text.name(file): policy_text.read(file) for file in files or ()}
+
+
+def _quarantine(policy: Policy) -> str:
+    """Since when and why it is not asked; empty where it is."""
+    if not policy.HasField("quarantine"):
+        return ""
+    return f"since {show.when(policy.quarantine.since)}: {policy.quarantine.cause}"

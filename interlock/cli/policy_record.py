@@ -1,4 +1,4 @@
-"""`interlock policy history|diff|rollback`: what a policy was, and bringing it back."""
+"""`interlock policy history|diff|rollback|release`: what a policy was, and bringing it back."""
 
 import difflib
 from collections.abc import Callable
@@ -60,6 +60,13 @@ def diff(
     names = (f"{policy_id}@{earlier.revision}", f"{policy_id}@{later.revision}")
     for line in difflib.unified_diff(_lines(earlier), _lines(later), *names, lineterm=""):
         _print_text(f"{line}\n")
+
+
+def release(context: typer.Context, policy_id: PolicyId, output: show.Output = show.Format.TEXT) -> None:
+    """Ends a policy's quarantine: it is asked again. With the same text it may come back to it."""
+    with connect(context) as client:
+        policy = client.policies.release(policy_id)
+    show.done(policy, f"policy {policy_id} is asked again", output)
 
 
 def rollback(

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import docker
 import grpc
 import pytest
 
+from control_plane.policies.combine import PolicyRef
+from control_plane.policies.quarantine import Quarantine
+from control_plane.storage.database import Database
 from interlock import errors, types
 from interlock.client import Client
 from interlock.v1 import run_pb2
@@ -19,7 +25,7 @@ from tests.databases import Databases
 from tests.e2e.conftest import new_stack
 from tests.e2e.test_runner_protocol import result_of
 from tests.holding import HOLD, release
-from tests.house import Replicas, reached, run_task, watch
+from tests.house import House, Replicas, reached, run_task, watch
 from tests.scripted_runner import ScriptedRunner
 
 
@@ -33,6 +39,14 @@ async def replicas(
         async with houses.opened_together(folder, engine_url, url, count=2) as made:
             await made.houses[1].start_runner("one", capacity=4)
             yield made
+
+
+def cli(house: House, *arguments: str) -> str:
+    """What the command says to people."""
+    environment = {**os.environ, "INTERLOCK_ADDRESS": house.address, "INTERLOCK_API_KEY": house.admin_key}
+    command = [sys.executable, "-m", "interlock.cli", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -100,6 +114,39 @@ async def test_a_policy_changed_there_counts_here_at_once(
     finally:
         await there.policies.delete(policy.id)
     await here.runs.create_task(stack.id, "date")
+
+
+async def test_a_policy_in_quarantine_refuses_here_and_there_until_it_is_released_on_either(
+    here: Client, there: Client, replicas: Replicas
+) -> None:
+    stack = await new_stack(here)
+    body = 'package spacelift\n\ndeny contains "x" if input.request.command == "rm"\n'
+    made = await there.policies.create("Slow", body, kind="task")
+    await there.policies.attach(made.id, stack.id)
+    policy = PolicyRef(made.id, made.name, made.revision)
+    db = Database(replicas.houses[0].environment["INTERLOCK_DATABASE_URL"])
+    for _ in range(3):
+        await Quarantine(db, on_change=lambda: None).overran(policy, "it takes more than 1.5 s")
+    db.close()
+
+    for client in (here, there):
+        with pytest.raises(
+            errors.PolicyFailed, match=r"Slow.*quarantined since .*an admin may update it or release it"
+        ):
+            await client.runs.create_task(stack.id, "true")
+        assert (await client.policies.get(made.id)).quarantine.cause == "it takes more than 1.5 s"
+    shown = [
+        await asyncio.to_thread(cli, replicas.houses[0], "policy", *words)
+        for words in (["list"], ["show", made.id])
+    ]
+    assert (
+        await asyncio.to_thread(cli, replicas.houses[0], "policy", "release", made.id)
+        == "policy slow is asked again\n"
+    )
+
+    assert all("it takes more than 1.5 s" in text for text in shown)
+    for client in (here, there):
+        assert (await client.runs.explain_task(stack.id, "true")).allowed
 
 
 async def test_a_key_revoked_there_opens_nothing_here(

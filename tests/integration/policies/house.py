@@ -94,7 +94,13 @@ class House(Desk):
         memory_bytes: int = 1 << 30,
     ) -> AsyncIterator[House]:
         opa = SupervisedOpa(opa_path, deadline_s=deadline_s, memory_bytes=memory_bytes)
-        engine = PolicyEngine(opa, compiler, sanitizer_key=SANITIZER_KEY, deadline_s=deadline_s)
+        engine = PolicyEngine(
+            opa,
+            compiler,
+            sanitizer_key=SANITIZER_KEY,
+            deadline_s=deadline_s,
+            examination_memory_bytes=memory_bytes,
+        )
         await engine.start(policies)
         try:
             yield cls(engine, opa, compiler)

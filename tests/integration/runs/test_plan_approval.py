@@ -13,8 +13,10 @@ from control_plane.identity.principal import Principal
 from control_plane.policies.approval import ApprovalJudge, ApprovalVerdict
 from control_plane.policies.attached import AttachmentIndex
 from control_plane.policies.catalog import PolicyCatalog
+from control_plane.policies.combine import PolicyRef
 from control_plane.policies.engine import PolicyEngine
 from control_plane.policies.opa import SupervisedOpa
+from control_plane.policies.quarantine import Quarantine
 from control_plane.runs import review_store
 from control_plane.runs.errors import WrongState
 from control_plane.runs.feeds import Feeds
@@ -199,3 +201,26 @@ async def test_a_policy_changed_between_a_judgement_and_its_record_is_asked(
     office.judge.meanwhile = forbid
     await office.review(run)
     assert await office.world.state(run) is RunState.FAILED
+
+
+async def test_a_run_waits_for_a_policy_in_quarantine_and_is_judged_again_once_that_is_released(
+    office: Office, kept: KeptPlans
+) -> None:
+    policy = PolicyRef(await office.policy(TWO_EYES), "eyes", 1)
+    quarantine = Quarantine(office.world.db, on_change=office.approvals.wake)
+    for _ in range(3):
+        await quarantine.overran(policy, "it takes more than 1.5 s")
+    run, _ = await plan(office.world, kept)
+    await office.review(run)
+    waiting = await office.world.db.read(lambda tx: review_store.find(tx, run))
+
+    await quarantine.release(ADMIN, policy.id)
+    stale = await office.world.db.read(review_store.stale)
+    await office.approvals.settle(run)
+
+    assert waiting is not None
+    assert "quarantined since" in waiting.reason
+    assert stale == [run]
+    judged = await office.world.db.read(lambda tx: review_store.find(tx, run))
+    assert judged is not None
+    assert judged.outcome == "approved"
