@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
+import structlog
 
 from control_plane import config
 from control_plane.keeping import audit_check, backup, restore, verify
@@ -29,6 +31,8 @@ _DAMAGED = 3
 
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
+    # What the parts log on their way is in the report.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     # As Ctrl-C: what was begun is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

@@ -15,12 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from control_plane.keeping import audit_check, dumps, files, manifest, reading, store
+from control_plane.keeping import audit_check, dumps, files, manifest, reading, store, stored
 from control_plane.keeping.errors import KeyUnfit, Refused, TargetInUse
 from control_plane.keeping.ground import KEY_FILE, Ground
 from control_plane.keeping.manifest import FileEntry, Manifest
 from control_plane.keeping.progress import Progress
 from control_plane.keeping.report import Report
+from control_plane.keeping.stored import Stored
 from control_plane.keeping.verify import note
 from control_plane.keeping.wanted import Examined, Wanted, examine, missing
 from control_plane.keys import MasterKey, MasterKeyError
@@ -49,10 +50,10 @@ def make(ground: Ground, target: Path, *, with_master_key: bool, progress: Progr
     """
     _require_free(target)
     report = Report(str(target))
-    with _draft(target) as draft:
-        moment = _database(ground, draft, report, progress)
+    with _draft(target) as draft, stored.opened(ground) as place:
+        moment = _database(ground, place, draft, report, progress)
         key = _key_text(ground, moment.key_fingerprint) if with_master_key else ""
-        count = _copy_files(ground, draft, moment, report, progress)
+        count = _copy_files(place, draft, moment, report, progress)
         if key:
             _write_private(draft / KEY_FILE, key + "\n")
         made = Manifest(
@@ -76,7 +77,7 @@ def make(ground: Ground, target: Path, *, with_master_key: bool, progress: Progr
     return report
 
 
-def _database(ground: Ground, draft: Path, report: Report, progress: Progress) -> _Moment:
+def _database(ground: Ground, place: Stored, draft: Path, report: Report, progress: Progress) -> _Moment:
     """Copies the database, then what plans left: that goes when its run is over, which may be any moment."""
     for attempt in range(1, _ATTEMPTS + 1):
         with dumps.taken(ground, draft, progress) as read:
@@ -87,7 +88,7 @@ def _database(ground: Ground, draft: Path, report: Report, progress: Progress) -
                 frozenset(read(store.kept_plans)),
             )
             absent = [
-                sha256 for sha256 in sorted(moment.kept_plans) if not _copy_archive(ground, draft, sha256)
+                sha256 for sha256 in sorted(moment.kept_plans) if not _copy_archive(place, draft, sha256)
             ]
             if not absent or attempt == _ATTEMPTS:
                 audit_check.check(read, None, report, progress)
@@ -106,7 +107,7 @@ def _list_outputs(read: reading.Read, draft: Path) -> None:
             lines.write(wanted.to_line())
 
 
-def _copy_files(ground: Ground, draft: Path, moment: _Moment, report: Report, progress: Progress) -> int:
+def _copy_files(place: Stored, draft: Path, moment: _Moment, report: Report, progress: Progress) -> int:
     """Writes the list of files; how many there are."""
     count = 0
     with (draft / manifest.FILES).open("w") as listed:
@@ -118,14 +119,14 @@ def _copy_files(ground: Ground, draft: Path, moment: _Moment, report: Report, pr
             count += 1
 
         progress.begin("archives", len(moment.archives))
-        for entry, found in files.each(partial(_archive, ground, draft), sorted(moment.archives)):
+        for entry, found in files.each(partial(_archive, place, draft), sorted(moment.archives)):
             add(entry, found)
             progress.add(found.size_bytes)
         progress.end()
         progress.begin("outputs")
         with (draft / _WANTED).open() as lines:
             for entry_or_none, found in files.each(
-                partial(_output, ground, draft), map(Wanted.of_line, lines)
+                partial(_output, place, draft), map(Wanted.of_line, lines)
             ):
                 if entry_or_none is not None:
                     add(entry_or_none, found)
@@ -135,39 +136,36 @@ def _copy_files(ground: Ground, draft: Path, moment: _Moment, report: Report, pr
     return count
 
 
-def _archive(ground: Ground, draft: Path, sha256: str) -> tuple[FileEntry, Examined]:
+def _archive(place: Stored, draft: Path, sha256: str) -> tuple[FileEntry, Examined]:
     copied = draft / "sources" / sha256
-    if not copied.exists() and not _copy_archive(ground, draft, sha256):
+    if not copied.exists() and not _copy_archive(place, draft, sha256):
         _write_private(copied, "")
     part = files.described(copied)
-    problem = "" if part.sha256 == sha256 else f"in {ground.archives} it is gone or damaged"
+    problem = "" if part.sha256 == sha256 else "where it was stored it is gone or damaged"
     entry = FileEntry(f"sources/{sha256}", part.size_bytes, part.sha256, problem)
     return entry, Examined(part.size_bytes, part.sha256)
 
 
-def _copy_archive(ground: Ground, draft: Path, sha256: str) -> bool:
+def _copy_archive(place: Stored, draft: Path, sha256: str) -> bool:
     try:
-        with finished_output.opened_file(ground.archives / sha256) as stored:
-            files.copy(stored.file, draft / "sources" / sha256, os.fstat(stored.file).st_size)
+        with place.archive(sha256) as found:
+            found.copy_to(draft / "sources" / sha256)
     except FileNotFoundError:
         return False
     return True
 
 
-def _output(ground: Ground, draft: Path, wanted: Wanted) -> tuple[FileEntry | None, Examined]:
+def _output(place: Stored, draft: Path, wanted: Wanted) -> tuple[FileEntry | None, Examined]:
     """Copies what there is, compressed or not, and examines the copy."""
-    source = finished_output.path_of(ground.output, wanted.run_id)
     target = finished_output.path_of(draft / "output", wanted.run_id)
-    with finished_output.opened(source) as stored:
-        if stored is None or os.fstat(stored.file).st_size == 0:
+    with place.output(wanted.run_id) as there:
+        if there is None:
             found = missing(wanted)
             if not found.problem:
                 return None, found
             _write_private(target, "")
         else:
-            if stored.is_compressed:
-                target = finished_output.compressed_path(target)
-            files.copy(stored.file, target, os.fstat(stored.file).st_size)
+            target = there.copy_to(target)
             with finished_output.opened_file(target) as copied:
                 found = examine(wanted, copied.blocks())
     path = str(target.relative_to(draft))

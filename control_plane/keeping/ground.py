@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from control_plane.config import Config
 from control_plane.keeping.errors import DatabaseUnfit, Refused
+from control_plane.object_address import ObjectAddress
 from control_plane.storage import database
 
 KEY_FILE: Final = "master.key"
@@ -28,26 +29,22 @@ class Ground:
     database_url: sa.URL
     # Given by the environment; empty: the file in data_dir.
     master_key: str
+    # Where output and archives are; None: in files below shared_dir.
+    object_store: ObjectAddress | None = None
 
     @classmethod
     def of(cls, settings: Config) -> Ground:
         """
         Raises:
-            Refused: the database is none that Interlock speaks, somebody else runs the server, or output is in an
-                object store.
+            Refused: the database is none that Interlock speaks, or somebody else runs the server.
         """
-        if settings.object_store is not None:
-            raise Refused(
-                f"output and archives are in {settings.object_store}, and this reads files: copy the database by the "
-                "database's own means first, then the bucket by the store's (docs/operating.md, Backup)"
-            )
         try:
             url = database.parse(settings.database_url)
         except database.UnknownDatabase as error:
             raise DatabaseUnfit(f"INTERLOCK_DATABASE_URL: {error}") from error
         if url.get_backend_name() == "sqlite" and (not url.database or url.database == ":memory:"):
             raise DatabaseUnfit("INTERLOCK_DATABASE_URL names a database in memory: there is nothing to keep")
-        ground = cls(settings.data_dir, settings.shared_dir, url, settings.master_key)
+        ground = cls(settings.data_dir, settings.shared_dir, url, settings.master_key, settings.object_store)
         ground._require_owner()
         return ground
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from control_plane.keeping import dumps, files, manifest, reading, store
+from control_plane.keeping import dumps, files, manifest, reading, store, uploading
 from control_plane.keeping.errors import (
     DamagedBackup,
     DatabaseUnfit,
@@ -28,7 +28,7 @@ from control_plane.keeping.report import Report
 from control_plane.keeping.verify import entry_at, note, require_same
 from control_plane.keeping.wanted import Examined
 from control_plane.keys import MasterKey, MasterKeyError
-from control_plane.storage import finished_output
+from control_plane.storage import finished_output, shape
 
 _LOCK: Final = "server.lock"
 # What may be there before: the key, put back by hand, and what holds nothing.
@@ -52,6 +52,10 @@ def put_back(backup: Path, ground: Ground, progress: Progress) -> Report:
         if key:
             shutil.copyfile(backup / KEY_FILE, part / KEY_FILE)
             (part / KEY_FILE).chmod(0o600)
+        if ground.object_store is not None:
+            uploading.upload(part, ground.object_store, progress)
+            for name in ("sources", "output"):
+                shutil.rmtree(part / name, ignore_errors=True)
         files.sync_tree(part)
         for name, place in (
             ("sources", ground.archives),
@@ -80,6 +84,11 @@ def _require_fit(made: Manifest, ground: Ground, backup: Path) -> None:
         raise NewerBackup(
             f"the database in {backup} has the shape of a newer Interlock (revision {made.revision}, {made.made_by}), "
             "unknown to this one: use that release"
+        )
+    if ground.object_store is not None and made.revision != shape.newest():
+        raise DatabaseUnfit(
+            f"the database in {backup} has the shape of an older Interlock (revision {made.revision}), which knows too "
+            "little of object stores: restore it without INTERLOCK_OBJECT_STORE_URL"
         )
     if not ground.is_sqlite:
         dumps.require_tools()
@@ -173,7 +182,7 @@ def _put_database(part: Path, made: Manifest, ground: Ground, moved: list[Path],
         connection = reading.connect_sqlite(dump, "mode=rw")
         engine = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=sa.StaticPool)
         try:
-            _tell(engine, details)
+            _tell(engine, details, part)
         finally:
             engine.dispose()
             connection.close()
@@ -183,14 +192,14 @@ def _put_database(part: Path, made: Manifest, ground: Ground, moved: list[Path],
         return
     dumps.put_back_postgresql(ground, dump, progress)
     with reading.opened(ground) as engine:
-        _tell(engine, details)
+        _tell(engine, details, part)
 
 
-def _tell(engine: sa.Engine, details: Mapping[str, object]) -> None:
+def _tell(engine: sa.Engine, details: Mapping[str, object], part: Path) -> None:
     with engine.connect() as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        store.arrived(connection, details)
+        store.arrived(connection, details, uploading.listed(part))
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("COMMIT")
         connection.commit()

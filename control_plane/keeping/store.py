@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -12,11 +12,14 @@ from control_plane.audit import events
 from control_plane.identity.principal import SYSTEM
 from control_plane.keeping.wanted import Point, Wanted
 from control_plane.runs.states import RunState
+from control_plane.storage import segments
 from control_plane.storage.database import Unit
+from control_plane.storage.segments import Segment
 from control_plane.storage.tables import (
     TO_COMPRESS,
     installation,
     late_evidence,
+    output_segments,
     plans,
     replicas,
     runner_connections,
@@ -89,6 +92,7 @@ _KEPT_PLANS = (
 _KEY = sa.select(installation.c.key_fingerprint)
 _REVISION = sa.text("SELECT version_num FROM alembic_version")
 _NO_REPLICAS = sa.delete(replicas)
+_NO_SEGMENTS = sa.delete(output_segments)
 _NOBODY_CONNECTED = (
     sa.update(runner_connections)
     .where(runner_connections.c.replica_id.is_not(None))
@@ -145,13 +149,17 @@ def revision(connection: sa.Connection) -> str | None:
     return connection.execute(_REVISION).scalar_one_or_none()
 
 
-def arrived(connection: sa.Connection, details: Mapping[str, object]) -> None:
-    """After a restore: who was connected is not here, and the log says what happened."""
+def arrived(connection: sa.Connection, details: Mapping[str, object], uploaded: Iterable[Segment]) -> None:
+    """After a restore: who was connected is not here, output is where it was put now, and the log says what happened."""
     names = sa.inspect(connection).get_table_names()
     if runner_connections.name in names:
         connection.execute(_NOBODY_CONNECTED, {"now": clock.now_us()})
     if replicas.name in names:
         connection.execute(_NO_REPLICAS)
+    if output_segments.name in names:
+        connection.execute(_NO_SEGMENTS)
+        for segment in uploaded:
+            segments.insert(connection, segment)
     events.record(connection, SYSTEM, "installation.restored", "installation", "", details=details)
 
 

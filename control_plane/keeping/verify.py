@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from control_plane.audit.chain import Head
-from control_plane.keeping import audit_check, dumps, files, manifest, reading, store
+from control_plane.keeping import audit_check, dumps, files, manifest, reading, store, stored
 from control_plane.keeping.errors import DamagedBackup
 from control_plane.keeping.ground import KEY_FILE, Ground
 from control_plane.keeping.manifest import FileEntry, Manifest, StoredPart
 from control_plane.keeping.progress import Progress
 from control_plane.keeping.report import Fault, Report
+from control_plane.keeping.stored import Stored
 from control_plane.keeping.wanted import Examined, Point, Wanted, examine, missing
 from control_plane.keys import MasterKey, MasterKeyError
 from control_plane.storage import finished_output
@@ -24,18 +25,18 @@ def installation(ground: Ground, known_head: Head | None, progress: Progress) ->
         DatabaseUnfit: there is none, or it has another shape than this release's.
     """
     report = Report(f"{ground.shared_dir}, {ground.database_url.render_as_string()}")
-    with reading.live(ground) as read:
+    with reading.live(ground) as read, stored.opened(ground) as place:
         if ground.is_sqlite and (problem := dumps.problem(ground.sqlite_file, "mode=rw")):
             report.faults.append(Fault("database", str(ground.sqlite_file), problem))
         progress.begin("outputs")
-        for wanted, found in files.each(partial(_output, ground), reading.all_outputs(read)):
+        for wanted, found in files.each(partial(_output, place), reading.all_outputs(read)):
             if found.size_bytes or found.problem:
                 report.count("output", found.size_bytes)
             if found.problem:
                 report.faults.append(Fault("output", wanted.run_id, found.problem))
             progress.add(found.size_bytes)
         progress.end()
-        _archives(ground, read, report, progress)
+        _archives(place, read, report, progress)
         audit_check.check(read, known_head, report, progress)
     return report
 
@@ -97,21 +98,19 @@ def require_same(folder: Path, part: StoredPart) -> None:
         )
 
 
-def _output(ground: Ground, wanted: Wanted) -> tuple[Wanted, Examined]:
+def _output(place: Stored, wanted: Wanted) -> tuple[Wanted, Examined]:
     try:
-        with finished_output.opened(finished_output.path_of(ground.output, wanted.run_id)) as stored:
-            if stored is None:
-                return wanted, missing(wanted)
-            return wanted, examine(wanted, stored.blocks())
+        with place.output(wanted.run_id) as there:
+            return wanted, missing(wanted) if there is None else examine(wanted, there.blocks())
     except OSError as error:
         return wanted, Examined(0, "", f"{error.filename or 'its file'} cannot be read: {error.strerror}")
 
 
-def _archives(ground: Ground, read: reading.Read, report: Report, progress: Progress) -> None:
+def _archives(place: Stored, read: reading.Read, report: Report, progress: Progress) -> None:
     wanted = sorted(read(store.archives))
     progress.begin("archives", len(wanted))
     absent: list[Fault] = []
-    for sha256, found in files.each(partial(_archive, ground), wanted):
+    for sha256, found in files.each(partial(_archive, place), wanted):
         fault = Fault("archive", sha256, found.problem)
         if found.problem and not found.sha256:
             absent.append(fault)
@@ -125,11 +124,12 @@ def _archives(ground: Ground, read: reading.Read, report: Report, progress: Prog
     progress.end()
 
 
-def _archive(ground: Ground, sha256: str) -> tuple[str, Examined]:
+def _archive(place: Stored, sha256: str) -> tuple[str, Examined]:
     try:
-        found = files.described(ground.archives / sha256)
+        with place.archive(sha256) as there:
+            found = examine(Wanted("", (), is_all=False), there.blocks())
     except OSError as error:
-        return sha256, Examined(0, "", f"{ground.archives / sha256} cannot be read: {error.strerror}")
+        return sha256, Examined(0, "", f"it cannot be read: {error.strerror or error}")
     problem = "" if found.sha256 == sha256 else f"its SHA-256 is {found.sha256} now"
     return sha256, Examined(found.size_bytes, found.sha256, problem)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from control_plane.storage.archives import CHUNK_BYTES, ArchiveStore, NewArchive
+from control_plane.storage.archives import CHUNK_BYTES, ArchiveStore, NewArchive, key_of
 from control_plane.storage.object_store import ObjectStore
 
 _FETCH_BYTES: Final = 4 << 20
@@ -23,24 +23,20 @@ class ObjectArchives(ArchiveStore):
         self._store = store
 
     async def keep(self, archive: NewArchive) -> None:
-        await self._store.put_file(_key(archive.sha256), archive.path)
+        await self._store.put_file(key_of(archive.sha256), archive.path)
 
     async def remove(self, sha256: str) -> None:
-        await self._store.remove(_key(sha256))
+        await self._store.remove(key_of(sha256))
         await super().remove(sha256)
 
     async def chunks(self, sha256: str) -> AsyncIterator[bytes]:
         try:
-            size_bytes = await self._store.size(_key(sha256))
+            size_bytes = await self._store.size(key_of(sha256))
         except FileNotFoundError:
             async for chunk in super().chunks(sha256):
                 yield chunk
             return
         for position in range(0, size_bytes, _FETCH_BYTES):
-            part = await self._store.get(_key(sha256), position, min(_FETCH_BYTES, size_bytes - position))
+            part = await self._store.get(key_of(sha256), position, min(_FETCH_BYTES, size_bytes - position))
             for begin in range(0, len(part), CHUNK_BYTES):
                 yield part[begin : begin + CHUNK_BYTES]
-
-
-def _key(sha256: str) -> str:
-    return f"archives/{sha256}"

@@ -131,3 +131,8 @@ def _room_expected() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise errors.DiskFull("the control plane's disk is full; the archive was not stored") from error
         raise
+
+
+def key_of(sha256: str) -> str:
+    """Where the archive of this digest is in an object store."""
+    return f"archives/{sha256}"

@@ -18,6 +18,7 @@ from control_plane.keeping.compression import Compression
 from control_plane.keeping.ground import Ground
 from control_plane.keeping.progress import Progress
 from control_plane.keeping.report import Report
+from control_plane.object_address import ObjectAddress
 from control_plane.runs import late
 from control_plane.storage import database, installation
 from control_plane.storage.finished_output import compressed_path
@@ -83,13 +84,21 @@ def made_backup(
 
 
 @contextmanager
-def empty_ground(databases: Databases, kind: str, folder: Path, master_key: str = KEY) -> Iterator[Ground]:
+def empty_ground(
+    databases: Databases,
+    kind: str,
+    folder: Path,
+    master_key: str = KEY,
+    object_store: ObjectAddress | None = None,
+) -> Iterator[Ground]:
     """A place that nothing was ever in."""
     if kind == "sqlite":
-        yield Ground(folder, folder, database.parse(f"sqlite:///{folder}/interlock.db"), master_key)
+        yield Ground(
+            folder, folder, database.parse(f"sqlite:///{folder}/interlock.db"), master_key, object_store
+        )
         return
     with databases.empty(kind) as url:
-        yield Ground(folder, folder, database.parse(url), master_key)
+        yield Ground(folder, folder, database.parse(url), master_key, object_store)
 
 
 def restored(folder: Path, ground: Ground) -> Report:
