@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _BUILTIN_HINTS = {
     "trace": "use print",
 }
 
+_MOST_PARTS = 20
 PARSE_ERROR = "opa/rego_parse_error"
 
 
@@ -141,7 +143,7 @@ def _explained(error: dict[str, Any]) -> tuple[str, str]:
             return f"the built-in function {name} is not available to policies", _BUILTIN_HINTS[name]
         return message, nearest(name, library.allowed_builtins())
     if "ref" in details and "oneOf" in details:
-        path = ".".join(str(term["value"]) for term in details["ref"])
+        path = "".join(map(_part, details["ref"][:_MOST_PARTS])).removeprefix(".")
         name = str(details["ref"][details["pos"]]["value"])
         known = [str(value) for value in details["oneOf"]]
         return f"undefined field {name!r} in {path}", nearest(name, known) or f"one of: {', '.join(known)}"
@@ -149,6 +151,15 @@ def _explained(error: dict[str, Any]) -> tuple[str, str]:
         left, right = (_type_name(details[side]) for side in ("a", "b"))
         return f"match error: {left} on the left never equals {right} on the right", ""
     return message, ""
+
+
+def _part(term: dict[str, Any]) -> str:
+    """One part of a path as its author may have written it; OPA has names of its own for `_`."""
+    value = term["value"]
+    if term["type"] == "var" and term.get("value") not in ("input", "data"):
+        return "[_]" if str(value).startswith(("$", "__local")) else f"[{value}]"
+    is_name = isinstance(value, str) and value.isidentifier()
+    return f".{value}" if is_name else f"[{json.dumps(value)}]"
 
 
 def nearest(name: str, known: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from policies.workbench.findings import Finding, in_order, nearest
@@ -105,24 +106,29 @@ def _misspelt_rules(module: Module, kind: Kind) -> Iterator[tuple[Position, str,
     """A rule that nobody reads, one letter off from one that counts: it would be silently dead."""
     if not {rule_name(rule) for rule in module.rules} & kind.needed_rules:
         return  # which is said already
+    meant = {
+        name: near
+        for name in {rule_name(rule) for rule in module.rules} - kind.needed_rules - kind.further_rules
+        if (near := next((each for each in sorted(kind.needed_rules) if is_one_letter_off(name, each)), ""))
+    }
+    for name in _read_names(module) if meant else ():
+        meant.pop(name, None)
     for rule in module.rules:
-        name = rule_name(rule)
-        if name in kind.needed_rules | kind.further_rules or _is_read(module, name):
-            continue
-        for meant in sorted(kind.needed_rules):
-            if is_one_letter_off(name, meant):
-                problem = f"nothing reads `{name}`, which is no rule of kind {kind.value}"
-                yield Position.of(rule), problem, f"did you mean {meant!r}?"
+        if (name := rule_name(rule)) in meant:
+            problem = f"nothing reads `{name}`, which is no rule of kind {kind.value}"
+            yield Position.of(rule), problem, f"did you mean {meant[name]!r}?"
 
 
-def _is_read(module: Module, name: str) -> bool:
-    """Apart from being defined."""
-    named = defined = 0
+def _read_names(module: Module) -> list[str]:
+    """Names that occur apart from being defined; in one pass, since a text may have very many."""
+    occurs: Counter[str] = Counter()
     for node in module.nodes():
-        named += node.get("type") in ("var", "string") and node["value"] == name
+        if node.get("type") in ("var", "string"):
+            occurs[node["value"]] += 1
         reference = node.get("ref")
-        defined += isinstance(reference, list) and bool(reference) and reference[0].get("value") == name
-    return named > defined
+        if isinstance(reference, list) and reference:
+            occurs[reference[0].get("value")] -= 1
+    return [name for name, count in occurs.items() if count > 0]
 
 
 def is_one_letter_off(name: str, meant: str) -> bool:

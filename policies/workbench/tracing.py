@@ -139,8 +139,8 @@ def _stop(query: _Query, last: Event, queries: Sequence[_Query], above: tuple[st
         # A rule is evaluated once: where another line had it before, its clauses are found by its name.
         named = set(_rules_named(events)) - {each.rule for each in asked}
         for each in [*asked, *(other for other in queries if other.rule in named)]:
-            if each.rule not in above:
-                behind.setdefault((each.file, each.row), _clause(each, queries, above))
+            if each.rule not in above and (each.file, each.row) not in behind:
+                behind[each.file, each.row] = _clause(each, queries, above)
     column = int((last.get("Location") or {}).get("col", 0))
     return Line(row, column, tuple(_saw(events, query.document)), tuple(behind.values()))
 

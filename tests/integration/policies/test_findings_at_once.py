@@ -122,3 +122,32 @@ async def test_what_cannot_become_v1_is_named_with_its_line(compiler: Compiler) 
 
     assert (finding.line, finding.hint) == (5, "write it in Rego v1")
     assert "cannot become Rego v1" in finding.message
+
+
+async def test_more_errors_than_opa_gives_at_once_are_all_the_authors(compiler: Compiler) -> None:
+    lines = [f'deny contains "{number}" if input.stak' for number in range(150)]
+
+    found = await refused(compiler, "package a\n" + "\n".join(lines) + "\n")
+
+    assert {each.line for each in found} >= set(range(2, 152))
+    assert {each.hint for each in found if each.line} == {"did you mean 'stack'?"}
+
+
+async def test_a_long_path_is_not_said_whole(compiler: Compiler) -> None:
+    [finding] = await refused(compiler, "package a\ndeny contains 1 if input" + ".a" * 9999 + "\n")
+
+    assert len(finding.message) < 100
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("input.stack.labls[_]", "input.stack.labls[_]"),
+        ('input.stack["x y"][0]', 'input.stack["x y"][0]'),
+        ("input.run[_].state", "input.run[_].state"),
+    ],
+)
+async def test_a_path_is_said_as_it_was_written(compiler: Compiler, path: str, said: str) -> None:
+    [finding] = await refused(compiler, f'package a\ndeny["x"] {{ {path} == 1 }}\n')
+
+    assert finding.message.endswith(f" in {said}")
