@@ -14,7 +14,7 @@ help: ## List the targets
 demo: setup ## Start the system and show its main job on real Terraform
 	@$(EQUIPPED) $(PYTHON) -m scripts.demo
 
-demo-ha: setup ## Show three replicas on PostgreSQL, killed in turn while tasks perform
+demo-ha: setup ## Show three replicas on PostgreSQL and an object store, killed in turn while tasks perform
 	@$(EQUIPPED) $(PYTHON) -m scripts.demo_ha
 
 test: check ## Run all checks and all tests, against real OPA, Docker Engine, git and Terraform

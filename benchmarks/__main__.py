@@ -23,6 +23,7 @@ from benchmarks import (
     decision,
     fail_open,
     forecast,
+    ha_task_overhead,
     idle,
     mask,
     opa_restart,
@@ -46,6 +47,7 @@ Measurement = Callable[[Ground], Awaitable[list[Figure]]]
 MEASUREMENTS: Final[dict[tuple[str, ...], Measurement]] = {
     ("task_cold",): task_cold.measure,
     ("task_warm",): task_warm.measure,
+    ("ha_task_overhead",): ha_task_overhead.measure,
     ("create_task_p50", "create_task_p99", "create_task_rate"): create_task.measure,
     ("decision_over_bare_p50_ms", "decision_over_bare_p99_ms"): decision.measure,
     ("upload_s", "upload_stall_ms"): uploading.measure,

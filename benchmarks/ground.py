@@ -15,6 +15,7 @@ import grpc
 from interlock.client import Client
 from interlock.v1.identity_service_pb2 import ExchangeApiKeyRequest
 from interlock.v1.identity_service_pb2_grpc import IdentityServiceStub
+from scripts import objects, postgres
 from tests import house
 from tests.house import House, Part
 
@@ -48,6 +49,27 @@ class Ground:
             finally:
                 runner.kill()
                 self._remove_containers(runner_id)
+
+    @asynccontextmanager
+    async def replicated(self, count: int = 3) -> AsyncIterator[Site]:
+        """So many control planes on a PostgreSQL that waits for its disk, with output in an object store, and a runner
+        without warm containers. The client knows all, and is connected to another one than the runner."""
+        with postgres.running(is_durable=True) as cluster, objects.running() as store:
+            environment = {"INTERLOCK_SHARED_DIR": "", **store.environment()}
+            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+                async with (
+                    house.opened_together(
+                        Path(folder), self.engine_url, cluster.url(), count=count, **environment
+                    ) as replicas,
+                    replicas.connect() as client,
+                ):
+                    runner = await replicas.start_runner(first=1, INTERLOCK_RUNNER_WARM="0")
+                    [runner_id] = [known.id async for known in client.pools.list_runners()]
+                    try:
+                        yield Site(self, replicas.houses[0], client, runner, runner_id)
+                    finally:
+                        runner.kill()
+                        self._remove_containers(runner_id)
 
     def docker(self, *arguments: str) -> list[str]:
         """A command of docker's on this engine."""

@@ -226,11 +226,14 @@ class Replicas:
         """As INTERLOCK_ADDRESS."""
         return ",".join(house.address for house in self.houses)
 
-    async def start_runner(self, name: str = "one", *, first: int = 0, capacity: int = 4) -> Part:
+    async def start_runner(
+        self, name: str = "one", *, first: int = 0, capacity: int = 4, **environment: str
+    ) -> Part:
         """A runner that dials this replica first, and the next ones where that is away."""
         addresses = [house.address for house in self.houses[first:] + self.houses[:first]]
         house = self.houses[first]
-        return await house.start_runner(name, capacity=capacity, INTERLOCK_ADDRESS=",".join(addresses))
+        environment = {"INTERLOCK_ADDRESS": ",".join(addresses), **environment}
+        return await house.start_runner(name, capacity=capacity, **environment)
 
     def connect(self) -> Client:
         """A client that knows all of them."""

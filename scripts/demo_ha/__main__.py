@@ -1,5 +1,5 @@
-"""Three replicas on PostgreSQL, killed in turn while tasks perform; every watcher gets every byte, and nothing runs
-twice. `make demo-ha` starts it."""
+"""Three replicas on PostgreSQL and an object store, killed in turn while tasks perform; every watcher gets every byte,
+and nothing runs twice. `make demo-ha` starts it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from types import FrameType
 import interlock
 from interlock import types
 from interlock.client import Client
-from scripts import postgres
+from scripts import objects, postgres
 from scripts.demo import leftovers
 from scripts.demo_ha import parts
 from scripts.demo_ha.parts import Part, Replica
@@ -30,6 +30,8 @@ from scripts.progress import answering
 REPLICAS = 3
 RUNNERS = 2
 WATCHERS_PER_TASK = 3
+OBJECTS, FOLDER = "objects", "folder"
+_NAMES = {OBJECTS: "an object store", FOLDER: "a shared folder"}
 EXIT_INTERRUPTED = 130
 # Tasks that are not over by then never will be.
 LATE_S = 60
@@ -167,14 +169,14 @@ def _key(first: Replica) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _scene(show: Show, folder: Path, engine_url: str) -> AsyncIterator[Scene]:
-    with postgres.running(is_durable=True) as cluster:
-        show.say(f"PostgreSQL runs; logs are in {folder}")
+async def _scene(show: Show, folder: Path, engine_url: str, output: str) -> AsyncIterator[Scene]:
+    with postgres.running(is_durable=True) as cluster, _place(output, folder) as place:
+        show.say(f"PostgreSQL runs; output goes to {_NAMES[output]}; logs are in {folder}")
         shared = {
             "INTERLOCK_DATABASE_URL": cluster.url(),
             "INTERLOCK_MASTER_KEY": secrets.token_hex(32),
-            "INTERLOCK_SHARED_DIR": str(folder / "shared"),
             "INTERLOCK_FIRST_KEY_FILE": str(folder / "admin.key"),
+            **place,
         }
         replicas = [Replica(number, folder / f"replica-{number}", shared) for number in range(REPLICAS)]
         runners: list[Part] = []
@@ -196,6 +198,16 @@ async def _scene(show: Show, folder: Path, engine_url: str) -> AsyncIterator[Sce
                 replica.part.stop()
 
 
+@contextlib.contextmanager
+def _place(output: str, folder: Path) -> Iterator[Mapping[str, str]]:
+    """The setting that says where output goes."""
+    if output == FOLDER:
+        yield {"INTERLOCK_SHARED_DIR": str(folder / "shared")}
+        return
+    with objects.running() as server:
+        yield server.environment()
+
+
 async def _start_runner(scene: Scene, number: int, folder: Path, engine_url: str) -> None:
     name = f"runner {number}"
     token = await scene.client.pools.create_token("public", name=name)
@@ -208,9 +220,9 @@ async def _start_runner(scene: Scene, number: int, folder: Path, engine_url: str
     scene.show.say(f"{name} is connected to replica {number}")
 
 
-async def _demonstrate(folder: Path, engine_url: str, image: str, size: Size) -> bool:
+async def _demonstrate(folder: Path, engine_url: str, image: str, size: Size, output: str) -> bool:
     show = Show()
-    async with _scene(show, folder, engine_url) as scene:
+    async with _scene(show, folder, engine_url, output) as scene:
         return await play(show, scene, size, image)
 
 
@@ -230,6 +242,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tasks", type=int, default=4)
     parser.add_argument("--seconds", type=int, default=30, help="how long each task performs")
     parser.add_argument("--rounds", type=int, default=3, help="how many replicas are killed, in turn")
+    parser.add_argument("--output", choices=[OBJECTS, FOLDER], default=OBJECTS, help="where output is kept")
     given = parser.parse_args(arguments)
     engine_url, image = os.environ.get("DOCKER_HOST"), os.environ.get("INTERLOCK_TEST_IMAGE")
     if not engine_url or not image:
@@ -238,7 +251,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with answering(), _folder(engine_url) as folder:
-            return 0 if asyncio.run(_demonstrate(folder, engine_url, image, size)) else 1
+            return 0 if asyncio.run(_demonstrate(folder, engine_url, image, size, given.output)) else 1
     except KeyboardInterrupt:
         print("\ninterrupted; nothing is left running", file=sys.stderr)
         return EXIT_INTERRUPTED

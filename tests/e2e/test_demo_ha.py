@@ -44,13 +44,14 @@ def test_a_replica_is_killed_and_every_watcher_gets_every_byte(environ: dict[str
     demo = play(environ, "--tasks", "1", "--seconds", "3", "--rounds", "1")
     output, _ = demo.communicate(timeout=WITHIN_S)
     assert demo.returncode == 0, output
+    assert "output goes to an object store" in output
     assert "replica 0 is killed" in output
     assert "3 of 3 watchers got each of them once and in order" in output
     assert "nothing was lost, nothing ran twice" in output
 
 
 def test_interrupted_it_leaves_nothing(environ: dict[str, str]) -> None:
-    demo = play(environ, "--tasks", "1", "--seconds", "60")
+    demo = play(environ, "--tasks", "1", "--seconds", "60", "--output", "folder")
     assert demo.stdout is not None
     folder = ""
     for line in demo.stdout:
