@@ -133,7 +133,7 @@ async def test_who_may_only_read_simulates_for_themselves(served: House, admin: 
     async with served.connect(stranger.credential) as other:
         with pytest.raises(errors.NotFound):
             await other.policies.simulate(NOT_FOR_CI, **ask)
-        await admin.runs.explain_task(stack.id, "true")
+        await admin.runs.create_task(stack.id, "true")
         *_, report = [each async for each in other.policies.backtest(NOT_FOR_CI, kind="task")]
         assert isinstance(report, types.BacktestReport)
         assert report.decisions == 0
