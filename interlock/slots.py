@@ -5,16 +5,17 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
 from interlock.errors import (
     FencedOut,
     HoldLost,
     InterlockError,
+    Misconfigured,
     NotFound,
     TokenRefused,
     Unavailable,
@@ -25,6 +26,7 @@ from interlock.follow import CUT_OFF
 from interlock.request_ids import new_request_id
 from interlock.retry import Retry
 from interlock.states import is_final
+from interlock.times import duration
 from interlock.transport import Metadata, Transport
 from interlock.v1 import slot_service_pb2 as pb
 from interlock.v1.run_pb2 import RUN_STATE_HELD, RUN_STATE_READY, Run
@@ -56,6 +58,7 @@ class Slots:
         purpose: str = "",
         lease_s: float = DEFAULT_LEASE_S,
         release_on_expiry: bool = False,
+        queue_timeout: timedelta | None = None,
         request_id: str | None = None,
         on_change: Callable[[Run], object] = lambda _run: None,
         on_trouble: Callable[[InterlockError | None], object] = lambda _trouble: None,
@@ -68,13 +71,15 @@ class Slots:
         taken away meanwhile, leaving the block raises HoldLost. A hold whose lease ends stays the holder until you or an
         admin let go, unless you say `release_on_expiry`.
 
-        Entering raises StackLocked, PermissionDenied, NotFound, PolicyFailed, HoldLost.
+        Entering raises StackLocked, PermissionDenied, NotFound, PolicyFailed, QueueFull; and HoldLost where somebody
+        took it out of the queue, or the slot had not come to it within `queue_timeout`.
         """
         request = pb.AcquireSlotRequest(
             stack_id=stack_id,
             purpose=purpose,
-            lease=_duration(lease_s),
+            lease=duration(timedelta(seconds=lease_s)),
             release_on_expiry=release_on_expiry,
+            queue_timeout=duration(queue_timeout),
             request_id=request_id or new_request_id(),
         )
         return HeldSlot(self, request, on_change, on_trouble)
@@ -86,6 +91,7 @@ class Slots:
         purpose: str = "",
         lease_s: float = DEFAULT_LEASE_S,
         release_on_expiry: bool = False,
+        queue_timeout: timedelta | None = None,
         request_id: str | None = None,
     ) -> AsyncGenerator[Run]:
         """The hold as it waits, and after each change; at last as READY, with its `fencing_token`: `renew` it within 15 s
@@ -96,8 +102,9 @@ class Slots:
         request = pb.AcquireSlotRequest(
             stack_id=stack_id,
             purpose=purpose,
-            lease=_duration(lease_s),
+            lease=duration(timedelta(seconds=lease_s)),
             release_on_expiry=release_on_expiry,
+            queue_timeout=duration(queue_timeout),
             request_id=request_id or new_request_id(),
         )
         async with aclosing(self._wait(request)) as runs:
@@ -247,6 +254,12 @@ class HeldSlot:
             except InterlockError as error:
                 self.trouble = error
                 self._tell()
+            except grpc.aio.UsageError:
+                self.trouble = Misconfigured(
+                    "the client was closed while it held the slot; nobody renews it any more"
+                )
+                self._tell()
+                return
             else:
                 if self.trouble is not None:
                     self.trouble = None
@@ -281,8 +294,3 @@ class HeldSlot:
     def _lose(self, why: str) -> None:
         if self.lost is None:
             self.lost = HoldLost(f"the slot of {self._request.stack_id} is not held any more: {why}")
-
-
-def _duration(seconds: float) -> Duration:
-    whole, rest = divmod(round(seconds * 1_000_000), 1_000_000)
-    return Duration(seconds=whole, nanos=rest * 1000)

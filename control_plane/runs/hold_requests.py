@@ -47,6 +47,7 @@ class HoldRequests:
             run_id = await self._db.write(_Request(principal, request, found).record)
             if run_id is not None:
                 self._notices.queue_changed(request.stack_id)
+                self._notices.wake_queue_timeouts()
                 return run_id
         raise ChangedMeanwhile(request.stack_id)
 
@@ -75,8 +76,7 @@ class _Request:
             return None
         if records.policies_version(connection) != self.basis.policies_version:
             return None
-        # Its own stream says how long it waits.
-        queue_room.take(connection, stack.id, principal.login)
+        deadline = queue_room.take(connection, stack.id, principal.login, request)
         run_id = ids.new_id("run")
         has_lease = request.HasField("lease")
         lease_us = clock.from_duration(request.lease) if has_lease else holds.DEFAULT_LEASE_US
@@ -94,6 +94,7 @@ class _Request:
                 "creator": principal.to_caller().SerializeToString(deterministic=True),
                 "pool_id": stack.pool.id,
                 "decision_id": "",
+                "queue_deadline": deadline,
                 "purpose": request.purpose,
                 "lease_us": lease_us,
                 "lease_until": now_us(connection) + holds.WAIT_US,

@@ -11,6 +11,7 @@ from control_plane.limits import queue
 from control_plane.runs import store, waiting
 from control_plane.storage.shared_clock import now_us
 from interlock.v1 import run_service_pb2 as rpc
+from interlock.v1 import slot_service_pb2 as slot_rpc
 
 # What is said to whom the queue has no room for, where no run of the stack has ended yet; and at least and at most.
 _RETRY_S: Final = 10
@@ -21,7 +22,7 @@ def take(
     connection: sa.Connection,
     stack_id: str,
     caller_login: str,
-    request: rpc.CreateTaskRequest | rpc.StartRunRequest | None = None,
+    request: rpc.CreateTaskRequest | rpc.StartRunRequest | slot_rpc.AcquireSlotRequest | None = None,
 ) -> int | None:
     """Until when the run may wait that this transaction is about to queue; None: for ever.
 

@@ -10,6 +10,7 @@ import structlog
 
 from control_plane import errors
 from control_plane.runs import moves, store
+from control_plane.runs.holds import HOLD
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import WAITING, RunState
 from control_plane.storage.database import Database
@@ -73,11 +74,12 @@ def _end(connection: sa.Connection, run_id: str) -> str | None:
     if now_us(connection) < run.queue_deadline:
         return None
     may_wait_s = (run.queue_deadline - run.created_at) / 1e6
+    what = "the slot had not come to it" if run.type == HOLD else "no runner had it"
     moves.end(
         connection,
         run,
         RunState.DISCARDED,
-        f"no runner had it within {may_wait_s:.0f} s, which is as long as it may wait",
+        f"{what} within {may_wait_s:.0f} s, which is as long as it may wait",
         failure=run_pb2.RUN_FAILURE_QUEUE_TIMEOUT,
         # One that was given back by its runner may have had output before.
         output=StoredOutput(run.output_size_bytes, run.output_sha256 or moves.NO_OUTPUT.sha256),

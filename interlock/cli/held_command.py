@@ -35,6 +35,7 @@ class Wanted:
     purpose: str
     lease: timedelta
     release_on_expiry: bool
+    queue_timeout: timedelta | None
 
 
 async def run(connect: Callable[[], interlock.Client], wanted: Wanted, command: Sequence[str]) -> int:
@@ -63,6 +64,7 @@ class _HeldCommand:
             purpose=wanted.purpose,
             lease_s=wanted.lease.total_seconds(),
             release_on_expiry=wanted.release_on_expiry,
+            queue_timeout=wanted.queue_timeout,
             on_change=self._screen.show_run,
             on_trouble=self._tell_trouble,
         )

@@ -32,6 +32,9 @@ def hold(
             "--release-on-expiry", help="Free the slot when the lease ends, whatever the command does then."
         ),
     ] = False,
+    queue_timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="Give up if the slot has not come to it within so long.")
+    ] = "",
 ) -> None:
     """Runs a command on this machine while it holds the stack's slot: no task or other run is active meanwhile.
 
@@ -48,7 +51,13 @@ def hold(
     --release-on-expiry.
     """
     argv = ["sh", "-c", command[0]] if len(command) == 1 else command
-    wanted = held_command.Wanted(stack_id, purpose, durations.parse(lease), release_on_expiry)
+    wanted = held_command.Wanted(
+        stack_id,
+        purpose,
+        durations.parse(lease),
+        release_on_expiry,
+        durations.parse(queue_timeout) if queue_timeout else None,
+    )
     raise typer.Exit(task.exit_code_of(held_command.run(session(context).connect_async, wanted, argv)))
 
 

@@ -247,5 +247,6 @@ async def test_a_hold_and_who_waits_for_it_outlast_a_killed_control_plane(
             await client.slots.renew(held.run_id, held.fencing_token)
         await entering
         assert (during.active_run_id, second.fencing_token) == (held.run_id, held.fencing_token + 1)
-        assert state(await client.slots.release(second.run_id)) == "FINISHED"
+        await second.__aexit__(None, None, None)
+        assert state(second.run) == "FINISHED"
         assert (await client.audit.verify()).intact

@@ -118,6 +118,15 @@ async def test_ctrl_c_while_it_waits_leaves_the_queue(served: House, admin: Clie
     assert not made.exists()
 
 
+async def test_who_may_not_wait_longer_is_told_so(served: House, admin: Client) -> None:
+    stack = await new_stack(admin)
+    async with admin.slots.hold(stack.id):
+        command = Command(served, "stack", "hold", stack.id, "--queue-timeout", "1s", "--", "echo never")
+        code, out, err = await command.ended()
+    assert (code, out) == (125, "")
+    assert "the slot had not come to it within 1 s" in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_goes_to_the_command_and_the_slot_is_held_until_it_has_ended(
     served: House, admin: Client, tmp_path: Path, number: signal.Signals

@@ -234,3 +234,24 @@ def taken(run: types.Run) -> int:
     """When it took the slot."""
     [time] = [change.change_time for change in run.history if change.state == types.RunState.RUN_STATE_READY]
     return time.ToMicroseconds()
+
+
+async def test_a_slot_that_is_lent_here_is_renewed_and_let_go_of_there_and_goes_to_who_waits_there(
+    here: Client, there: Client, test_image: str
+) -> None:
+    stack = await new_stack(here, test_image)
+    queued = asyncio.Event()
+    waiting = there.slots.hold(stack.id, on_change=lambda run: queued.set() if run.waiting.message else None)
+    offered = types.Run()
+    async for run in here.slots.acquire(stack.id):
+        offered = run
+    await there.slots.renew(offered.id, offered.fencing_token)
+    entering = asyncio.create_task(waiting.__aenter__())
+    await queued.wait()
+    task = await here.runs.create_task(stack.id, "true", skip_initialization=True)
+    await there.slots.release(offered.id)
+    await entering
+    assert (await here.stacks.get(stack.id)).slot_holder.run_id == waiting.run_id
+    await waiting.__aexit__(None, None, None)
+    done = await watch(here, task.id)
+    assert [offered.fencing_token, waiting.fencing_token, done.run.fencing_token] == [1, 2, 3]

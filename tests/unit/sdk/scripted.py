@@ -14,7 +14,12 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status.rpc_status import to_status
 
-from interlock.v1 import identity_service_pb2, identity_service_pb2_grpc, run_service_pb2_grpc
+from interlock.v1 import (
+    identity_service_pb2,
+    identity_service_pb2_grpc,
+    run_service_pb2_grpc,
+    slot_service_pb2_grpc,
+)
 from interlock.v1.run_pb2 import RUN_STATE_FINISHED, RUN_STATE_PERFORMING, Run
 from interlock.v1.run_service_pb2 import (
     CreateTaskRequest,
@@ -23,6 +28,12 @@ from interlock.v1.run_service_pb2 import (
     OutputChunk,
     WatchRunRequest,
     WatchRunResponse,
+)
+from interlock.v1.slot_service_pb2 import (
+    AcquireSlotRequest,
+    AcquireSlotResponse,
+    ReleaseSlotRequest,
+    RenewSlotRequest,
 )
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -65,6 +76,11 @@ async def _unexpected_stream(request: Message, context: Context) -> AsyncIterato
     yield WatchRunResponse()
 
 
+async def _no_slot(request: Message, context: Context) -> AsyncIterator[AcquireSlotResponse]:
+    raise AssertionError(f"not expected: {request}")
+    yield AcquireSlotResponse()
+
+
 @dataclass
 class Behaviour:
     """What the server does; each call is noted before it is answered."""
@@ -72,10 +88,16 @@ class Behaviour:
     create_task: Callable[[CreateTaskRequest, Context], Awaitable[Run]] = _unexpected
     list_runs: Callable[[ListRunsRequest, Context], Awaitable[ListRunsResponse]] = _unexpected
     watch_run: Callable[[WatchRunRequest, Context], AsyncIterator[WatchRunResponse]] = _unexpected_stream
+    acquire_slot: Callable[[AcquireSlotRequest, Context], AsyncIterator[AcquireSlotResponse]] = _no_slot
+    renew_slot: Callable[[RenewSlotRequest, Context], Awaitable[Run]] = _unexpected
+    release_slot: Callable[[ReleaseSlotRequest, Context], Awaitable[Run]] = _unexpected
     token_life: timedelta = timedelta(hours=1)
     tasks: list[CreateTaskRequest] = field(default_factory=list)
     lists: list[ListRunsRequest] = field(default_factory=list)
     watches: list[WatchRunRequest] = field(default_factory=list)
+    acquisitions: list[AcquireSlotRequest] = field(default_factory=list)
+    renewals: list[RenewSlotRequest] = field(default_factory=list)
+    releases: list[ReleaseSlotRequest] = field(default_factory=list)
     tokens_seen: list[str] = field(default_factory=list)
     exchanges: int = 0
 
@@ -91,6 +113,7 @@ class Server:
     async def start(self) -> None:
         self._server = grpc.aio.server()
         run_service_pb2_grpc.add_RunServiceServicer_to_server(_Runs(self.does), self._server)  # type: ignore[abstract]
+        slot_service_pb2_grpc.add_SlotServiceServicer_to_server(_Slots(self.does), self._server)
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(_Identity(self.does), self._server)  # type: ignore[abstract]
         self._server.add_insecure_port(self.address)
         await self._server.start()
@@ -123,6 +146,26 @@ class _Runs(run_service_pb2_grpc.RunServiceServicer):
         self._note_token(context)
         async for response in self._does.watch_run(request, context):
             yield response
+
+
+class _Slots(slot_service_pb2_grpc.SlotServiceServicer):
+    def __init__(self, does: Behaviour) -> None:
+        self._does = does
+
+    async def AcquireSlot(
+        self, request: AcquireSlotRequest, context: Context
+    ) -> AsyncIterator[AcquireSlotResponse]:
+        self._does.acquisitions.append(request)
+        async for response in self._does.acquire_slot(request, context):
+            yield response
+
+    async def RenewSlot(self, request: RenewSlotRequest, context: Context) -> Run:
+        self._does.renewals.append(request)
+        return await self._does.renew_slot(request, context)
+
+    async def ReleaseSlot(self, request: ReleaseSlotRequest, context: Context) -> Run:
+        self._does.releases.append(request)
+        return await self._does.release_slot(request, context)
 
 
 class _Identity(identity_service_pb2_grpc.IdentityServiceServicer):
