@@ -206,6 +206,20 @@ async def test_nothing_is_written_and_nothing_is_left(bench: Bench) -> None:
     assert children() == processes
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_nothing_is_left_of_a_backtest_whose_caller_goes_away(bench: Bench) -> None:
+    await bench.record(task("plan"))
+    processes = children()
+    request = rpc.BacktestPolicyRequest(body=ENDLESS)
+    leaving = asyncio.create_task(drain(bench.backtests.run(ADMIN, request)))
+    while len(children()) <= len(processes) or "opa" not in psutil.Process(children()[-1]).name():
+        await asyncio.sleep(0.01)  # until its OPA is there
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert children() == processes
+
+
 async def test_a_caller_sees_only_what_they_may_read_and_no_logins(bench: Bench) -> None:
     stranger = Principal(id="key_2", login="eve", name="Eve")
     with pytest.raises(errors.NotAllowed):
