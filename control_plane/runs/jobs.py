@@ -51,7 +51,7 @@ class JobBuilder:
             hooks=stack.hooks,
             variables=variables,
             files=files,
-            source=pinning.job_source(connection, self._sealer, run),
+            source=pinning.job_source(self._sealer, run, stack),
             container=pool_pb2.ContainerOptions.FromString(options),
             creator_login=run.creator_login,
             create_time=to_timestamp(run.created_at),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -192,10 +193,10 @@ def move(
         states.IllegalTransition: the table of states does not allow it.
     """
     states.check(RunState(run.state), after)
-    statement = _MOVE.values(**also) if also else _MOVE
     moved = connection.execute(
-        statement,
+        _setting(_MOVE, tuple(also)),
         {
+            **_to(also),
             "of_run": run.id,
             "before": run.state,
             "of_fence": run.fence,
@@ -260,7 +261,7 @@ def hold_on(connection: sa.Connection, run: sa.Row[Any]) -> int | None:
 
 def update(connection: sa.Connection, run_id: str, **columns: object) -> None:
     """Sets columns that are not the state."""
-    connection.execute(_UPDATE.values(**columns), {"of_run": run_id})
+    connection.execute(_setting(_UPDATE, tuple(columns)), {**_to(columns), "of_run": run_id})
 
 
 def active_of_runner(
@@ -315,6 +316,17 @@ def list_page(
     if before_id:
         statement = statement.where(runs.c.id < before_id)
     return connection.execute(statement).all()
+
+
+@functools.cache
+def _setting(statement: sa.Update, columns: tuple[str, ...]) -> sa.Update:
+    """The statement that sets these columns, too; its parameters are those of `_to`. Made once: making it and telling
+    it from others costs more than executing it."""
+    return statement.values({name: sa.bindparam(f"to_{name}", type_=runs.c[name].type) for name in columns})
+
+
+def _to(columns: Mapping[str, object]) -> dict[str, object]:
+    return {f"to_{name}": value for name, value in columns.items()}
 
 
 def _join(connection: sa.Connection, stack_id: str, creator_id: str, creator_login: str) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import sqlalchemy as sa
-
 from control_plane.keys import Sealer
-from control_plane.stacks import snapshot
 from control_plane.stacks.definition import credential_context
 from control_plane.stacks.errors import SourceUnavailable
 from control_plane.stacks.git_source import GitFailed, GitRemotes
@@ -66,13 +63,13 @@ class SourcePins:
         return PinnedSource(commit_hash=commit, commit_ref=stack.git_ref)
 
 
-def job_source(connection: sa.Connection, sealer: Sealer, run: PinnedRun) -> runner_service_pb2.JobSource:
-    """What the runner fetches, with the credential in the clear. Address and project root are the stack's of now.
+def job_source(sealer: Sealer, run: PinnedRun, stack: StackSnapshot) -> runner_service_pb2.JobSource:
+    """What the runner fetches, with the credential in the clear. Address and project root are those of `stack`, as it is
+    now.
 
     Raises:
         SourceUnavailable: the run was pinned to a commit, and the stack's source is git no more.
     """
-    stack = snapshot.load_any(connection, run.stack_id)
     source = runner_service_pb2.JobSource(project_root=stack.project_root)
     if not run.commit_hash:
         source.archive.sha256 = run.source_sha256

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from control_plane.stacks import pinning
+from control_plane.stacks import pinning, snapshot
 from control_plane.stacks.errors import SourceUnavailable
 from control_plane.stacks.pinning import PinnedSource
 from control_plane.storage.tables import runs
@@ -31,7 +31,7 @@ async def job_source(house: House, pinned: PinnedSource) -> JobSource:
 
     def unit(tx: sa.Connection) -> JobSource:
         run = tx.execute(sa.select(runs).where(runs.c.id == run_id)).one()
-        return pinning.job_source(tx, house.sealer, run)
+        return pinning.job_source(house.sealer, run, snapshot.load_any(tx, run.stack_id))
 
     return await house.db.read(unit)
 
