@@ -59,7 +59,7 @@ class Config:
     max_upload_bytes: int
     # How long a runner may be away before its runs that have not passed their gate fail.
     runner_lease_s: float
-    # How long after a run's end its output is compressed; None: never.
+    # How long after a run's end its output is compressed, and moved where there is an object store; None: never.
     compress_after_s: float | None
     # Log lines as JSON rather than for people.
     json_logs: bool
@@ -140,15 +140,9 @@ def _is_local(listen: str) -> bool:
 
 def _object_store(environment: Mapping[str, str]) -> ObjectAddress | None:
     try:
-        address = object_address.read(environment)
+        return object_address.read(environment)
     except BadAddress as error:
         raise ConfigError(str(error)) from error
-    if address is not None and environment.get("INTERLOCK_COMPRESS_AFTER", "never") not in ("", "never"):
-        raise ConfigError(
-            "INTERLOCK_COMPRESS_AFTER compresses files, and INTERLOCK_OBJECT_STORE_URL keeps output elsewhere: "
-            "leave one of them out"
-        )
-    return address
 
 
 def _git_allow(text: str) -> frozenset[str]:

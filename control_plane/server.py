@@ -31,8 +31,9 @@ from control_plane.identity.rules import Keys, first_admin_key
 from control_plane.identity.servicer import IdentityServicer
 from control_plane.identity.tokens import Tokens
 from control_plane.interceptors import CallInterceptor
-from control_plane.keeping.compression import Compression
+from control_plane.keeping.compression import Compression, InPlace, Keeper
 from control_plane.keeping.ground import UNFINISHED
+from control_plane.keeping.packing import InObjectStore
 from control_plane.keys import MasterKey, Sealer, checksum_key
 from control_plane.limits.rules import LimitSettings
 from control_plane.limits.servicer import LimitServicer
@@ -280,7 +281,9 @@ def build(settings: Config, db: Database, master: MasterKey, engine: PolicyEngin
     )
     compression = None
     if settings.compress_after_s is not None:
-        compression = Compression(db, place.files, after_s=settings.compress_after_s)
+        compression = Compression(
+            db, outputs, _keeper(db, place, settings.data_dir), after_s=settings.compress_after_s
+        )
     hearing = Hearing(feeds, connections, authenticator, scheduler.wake, catalog.look)
     rounds = Rounds(
         db,
@@ -478,6 +481,12 @@ def _place(settings: Config, db: Database, *, is_shared: bool) -> Place:
         )
     except CannotKeep as error:
         raise listener.CannotStart(str(error)) from error
+
+
+def _keeper(db: Database, place: Place, data_dir: Path) -> Keeper:
+    if place.store is None:
+        return InPlace(place.files)
+    return InObjectStore(db, place.store, place.outputs, place.files, data_dir)
 
 
 def _engine(settings: Config, master: MasterKey) -> PolicyEngine:

@@ -33,37 +33,41 @@ _OUTPUTS_PAGE: Final = 1000
 _OVER: Final = [state.value for state in sorted(RunState) if state.is_final]
 _IS_ABANDONED: Final = runs.c.failure == sa.literal_column(str(int(run_pb2.RUN_FAILURE_ABANDONED)))
 
-# Of an abandoned run more may come, until its runner has reported the end: nothing takes the place of that file.
-_TO_COMPRESS = (
+# What the whole output is. Of an abandoned run more may come, until its runner has reported the end: nothing takes the
+# place of that.
+_SIZE = sa.case((_IS_ABANDONED, late_evidence.c.whole_output_size_bytes), else_=runs.c.output_size_bytes)
+_SHA256 = sa.case((_IS_ABANDONED, late_evidence.c.whole_output_sha256), else_=runs.c.output_sha256)
+_OLD_ENOUGH = (
     sa.select(
         runs.c.id,
         runs.c.stack_id,
         runs.c.finished_at,
-        sa.case(
-            (_IS_ABANDONED, late_evidence.c.whole_output_size_bytes), else_=runs.c.output_size_bytes
-        ).label("size_bytes"),
-        sa.case((_IS_ABANDONED, late_evidence.c.whole_output_sha256), else_=runs.c.output_sha256).label(
-            "sha256"
-        ),
+        runs.c.output_kept_as,
+        _SIZE.label("size_bytes"),
+        _SHA256.label("sha256"),
     )
     .select_from(runs.outerjoin(late_evidence, late_evidence.c.run_id == runs.c.id))
     .where(
-        sa.text(TO_COMPRESS),
         runs.c.finished_at <= sa.bindparam("before"),
+        sa.or_(~_IS_ABANDONED, late_evidence.c.reported_at.is_not(None)),
+    )
+)
+_TO_COMPRESS = (
+    _OLD_ENOUGH.where(
+        sa.text(TO_COMPRESS),
         sa.tuple_(runs.c.finished_at, runs.c.id)
         > sa.tuple_(sa.bindparam("after_time"), sa.bindparam("after_id")),
-        sa.or_(~_IS_ABANDONED, late_evidence.c.reported_at.is_not(None)),
     )
     .order_by(runs.c.finished_at, runs.c.id)
     .limit(_PAGE)
 )
+_IF_OLD_ENOUGH = _OLD_ENOUGH.where(runs.c.id == sa.bindparam("of_run"))
 # Once, whoever of several replicas comes first.
-_MARK_COMPRESSED = (
+_MARK = (
     sa.update(runs)
-    .where(runs.c.id == sa.bindparam("of_run"), runs.c.output_kept_as == sa.literal_column("''"))
-    .values(output_kept_as="compressed")
+    .where(runs.c.id == sa.bindparam("of_run"), runs.c.output_kept_as != sa.bindparam("kept_as"))
+    .values(output_kept_as=sa.bindparam("kept_as"))
 )
-
 _OUTPUTS = (
     sa.select(
         runs.c.id,
@@ -93,6 +97,9 @@ _KEY = sa.select(installation.c.key_fingerprint)
 _REVISION = sa.text("SELECT version_num FROM alembic_version")
 _NO_REPLICAS = sa.delete(replicas)
 _NO_SEGMENTS = sa.delete(output_segments)
+_NOTHING_MOVED = (
+    sa.update(runs).where(runs.c.output_kept_as == sa.literal_column("'moved'")).values(output_kept_as="")
+)
 _NOBODY_CONNECTED = (
     sa.update(runner_connections)
     .where(runner_connections.c.replica_id.is_not(None))
@@ -106,13 +113,21 @@ def to_compress(before_us: int, after: tuple[int, str]) -> Unit[Sequence[Any]]:
     return lambda connection: connection.execute(_TO_COMPRESS, values).all()
 
 
-def mark_compressed(run: sa.Row[Any], compressed_bytes: int) -> Unit[None]:
+def if_old_enough(run_id: str, before_us: int) -> Unit[Any]:
+    """The run, as of `to_compress` and whatever its output is kept as; None where it is not over for so long."""
+    values = {"of_run": run_id, "before": before_us}
+    return lambda connection: connection.execute(_IF_OLD_ENOUGH, values).one_or_none()
+
+
+def mark(run: Any, kept_as: str, compressed_bytes: int) -> Unit[None]:
+    """`kept_as`: "compressed" or "moved"."""
+
     def unit(connection: sa.Connection) -> None:
-        if connection.execute(_MARK_COMPRESSED, {"of_run": run.id}).rowcount:
+        if connection.execute(_MARK, {"of_run": run.id, "kept_as": kept_as}).rowcount:
             events.record(
                 connection,
                 SYSTEM,
-                "run.output_compressed",
+                f"run.output_{kept_as}",
                 "run",
                 run.id,
                 stack_id=run.stack_id,
@@ -158,6 +173,7 @@ def arrived(connection: sa.Connection, details: Mapping[str, object], uploaded: 
         connection.execute(_NO_REPLICAS)
     if output_segments.name in names:
         connection.execute(_NO_SEGMENTS)
+        connection.execute(_NOTHING_MOVED)
         for segment in uploaded:
             segments.insert(connection, segment)
     events.record(connection, SYSTEM, "installation.restored", "installation", "", details=details)

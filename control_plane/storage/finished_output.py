@@ -179,7 +179,7 @@ def _write(draft: Path, stored: StoredFile, size_bytes: int, sha256: str) -> Non
             found.update(block)
             length += len(block)
             writer.write(block)
-        _require(length, found.hexdigest(), size_bytes, sha256)
+        require(length, found.hexdigest(), size_bytes, sha256)
         writer.finish()
         file.flush()
         os.fsync(file.fileno())
@@ -189,7 +189,7 @@ def _require_same(draft: Path, size_bytes: int, sha256: str) -> None:
     """What was written is read again before the original goes."""
     file = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _require(*_digest(StoredFile(file, is_compressed=True)), size_bytes, sha256)
+        require(*_digest(StoredFile(file, is_compressed=True)), size_bytes, sha256)
     except Damaged as error:
         raise NotAsRecorded(f"what was just compressed cannot be read back: {error}") from error
     finally:
@@ -204,7 +204,14 @@ def _digest(stored: StoredFile) -> tuple[int, str]:
     return size_bytes, sha256.hexdigest()
 
 
-def _require(found_bytes: int, found_sha256: str, size_bytes: int, sha256: str) -> None:
+def remove(path: Path) -> None:
+    """The output that was written to `path`, in whichever form. One that is not there is no error."""
+    for each in (path, compressed_path(path)):
+        each.unlink(missing_ok=True)
+
+
+def require(found_bytes: int, found_sha256: str, size_bytes: int, sha256: str) -> None:
+    """Raises NotAsRecorded where these are not the same."""
     if found_bytes != size_bytes:
         raise NotAsRecorded(f"{found_bytes} bytes are stored, {size_bytes} on record")
     if found_sha256 != sha256:

@@ -84,7 +84,7 @@ class OutputFiles(Outputs):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._folder = folder
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._dirty: dict[str, FileOutput] = {}
         self._wake = asyncio.Event()
@@ -95,7 +95,7 @@ class OutputFiles(Outputs):
         self.disk_full = False
 
     def path(self, run_id: str) -> Path:
-        return finished_output.path_of(self._folder, run_id)
+        return finished_output.path_of(self.folder, run_id)
 
     async def size_stored(self, run_id: str) -> int:
         return await asyncio.to_thread(finished_output.size, self.path(run_id))

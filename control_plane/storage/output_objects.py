@@ -2,7 +2,8 @@
 acknowledged once a segment's object and its row are durable. Segments are written per run, one after the other, as soon
 as there is enough for one, somebody waits for it, or its first byte has waited long enough.
 
-Output from before the object store was in use stays in its files, which are read as they are."""
+Output from before the object store was in use stays in its files, which are read as they are. Once a run is over, a pack
+may take the place of either (`packs`)."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from control_plane.storage.database import Database
 from control_plane.storage.object_store import ObjectStore
 from control_plane.storage.output_files import OutputFiles
 from control_plane.storage.outputs import Outputs, RunOutput, StoredOutput, WriterFenced
+from control_plane.storage.packs import LOOK_S, PackedRuns, PackReader
 from control_plane.storage.segment_reading import BLOCK_BYTES, SegmentIndex, SegmentReader
 from control_plane.storage.segments import Segment
 
@@ -69,6 +71,8 @@ class OutputObjects(Outputs):
         self._files = files
         self._index = SegmentIndex(db)
         self._reader = SegmentReader(store)
+        self._packs = PackReader(store)
+        self._packed = PackedRuns(db)
         self._grown: dict[str, ObjectOutput] = {}
         self._wake = asyncio.Event()
         self._held_back: set[str] = set()
@@ -103,6 +107,15 @@ class OutputObjects(Outputs):
     async def _read_durable(self, run_id: str, offset: int, length: int) -> bytes:
         if not length:
             return b""
+        if not await self._packed.has(run_id, within_s=LOOK_S):
+            data = await self._read_as_written(run_id, offset, length)
+            # At its end; or what was known here has gone, since a pack took its place.
+            if data or not await self._packed.has(run_id):
+                return data
+            self._index.forget(run_id)
+        return await self._packs.read(run_id, offset, length)
+
+    async def _read_as_written(self, run_id: str, offset: int, length: int) -> bytes:
         covering = await self._index.covering(run_id, offset, length)
         if not covering:
             return await self._files.read(run_id, offset, length)

@@ -40,7 +40,8 @@ class Place:
     archives: ArchiveStore
     _shared_dir: Path
     _address: ObjectAddress | None
-    _store: ObjectStore | None
+    # None: there is none in use.
+    store: ObjectStore | None
 
     async def identity(self, data_dir: Path) -> str:
         """Tells one place from another, whatever it is called on each machine. Made once.
@@ -48,11 +49,11 @@ class Place:
         Raises:
             CannotKeep: the object store is away, and this control plane has never used it before.
         """
-        if self._store is None:
+        if self.store is None:
             return await asyncio.to_thread(_of_folder, self._shared_dir)
         known = data_dir / "object-store.id"
         try:
-            found = (await self._store.put_first(_ID, secrets.token_hex(16).encode())).decode()
+            found = (await self.store.put_first(_ID, secrets.token_hex(16).encode())).decode()
         except errors.ObjectStoreUnavailable as error:
             address, _, found = known.read_text().partition("\n") if known.exists() else ("", "", "")
             if address != str(self._address):

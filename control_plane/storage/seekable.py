@@ -2,7 +2,7 @@
 (https://github.com/facebook/zstd/blob/dev/contrib/seekable_format/zstd_seekable_compression_format.md).
 
 Independent frames of FRAME_BYTES of output each, with a checksum each, then a table of their sizes in a skippable frame:
-`zstd -dc` reads such a file as any other. All functions block.
+`zstd -dc` reads such a file as any other. What takes a file blocks.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _SEEKABLE_MAGIC: Final = 0x8F92EAB1
 _HEADER: Final = struct.Struct("<II")  # magic, length of what follows
 _ENTRY: Final = struct.Struct("<II")  # a frame's length, compressed and not
 _FOOTER: Final = struct.Struct("<IBI")  # frames, flags, magic
+FOOTER_BYTES: Final = _FOOTER.size
 
 
 class Damaged(Exception):
@@ -43,9 +44,13 @@ class Table:
         """Of the output."""
         return self.offsets[-1]
 
+    def frame_of(self, offset: int) -> int:
+        """The frame that holds this byte."""
+        return bisect_right(self.offsets, offset) - 1
+
     def frame_end(self, offset: int) -> int:
         """Where the frame that holds this byte ends; the end of the output for what is behind it."""
-        index = bisect_right(self.offsets, offset)
+        index = self.frame_of(offset) + 1
         return self.offsets[index] if index < len(self.offsets) else self.size_bytes
 
 
@@ -81,31 +86,51 @@ class Writer:
         self._entries += _ENTRY.pack(len(frame), len(data))
 
 
-def read_table(file: int) -> Table:
-    """Reads the table of an open file, and nothing else of it.
+def table_bytes(footer: bytes, size: int) -> int:
+    """How long the table is, its footer with it; `footer`: the last FOOTER_BYTES of a file of this size.
 
     Raises:
-        Damaged: there is none, or it does not fit the file.
+        Damaged: there is none, or the file is too short for it.
     """
-    size = os.fstat(file).st_size
-    footer = os.pread(file, _FOOTER.size, max(0, size - _FOOTER.size))
-    if len(footer) < _FOOTER.size:
+    if len(footer) < FOOTER_BYTES:
         raise Damaged("it is too short to be compressed output")
     frames, flags, magic = _FOOTER.unpack(footer)
-    table_bytes = frames * _ENTRY.size
-    begin = size - _FOOTER.size - table_bytes - _HEADER.size
-    if magic != _SEEKABLE_MAGIC or flags != 0 or begin < 0:
+    length = _HEADER.size + int(frames) * _ENTRY.size + FOOTER_BYTES
+    if magic != _SEEKABLE_MAGIC or flags != 0 or length > size:
         raise Damaged("it does not end with the table of compressed output")
-    block = os.pread(file, _HEADER.size + table_bytes, begin)
-    if block[: _HEADER.size] != _HEADER.pack(_SKIPPABLE_MAGIC, table_bytes + _FOOTER.size):
+    return length
+
+
+def parse_table(table: bytes, size: int) -> Table:
+    """The end of a file of this size, `table_bytes` long. Raises Damaged where it does not fit the file."""
+    if table[: _HEADER.size] != _HEADER.pack(_SKIPPABLE_MAGIC, len(table) - _HEADER.size):
         raise Damaged("the table at its end is damaged")
     starts, offsets = array("Q", [0]), array("Q", [0])
-    for compressed, length in _ENTRY.iter_unpack(block[_HEADER.size :]):
+    for compressed, length in _ENTRY.iter_unpack(table[_HEADER.size : -FOOTER_BYTES]):
         starts.append(starts[-1] + compressed)
         offsets.append(offsets[-1] + length)
-    if starts[-1] != begin:
+    if starts[-1] != size - len(table):
         raise Damaged("the table at its end does not fit its length")
     return Table(starts, offsets)
+
+
+def decompress(table: Table, index: int, frame: bytes) -> bytes:
+    """What is in this frame. Raises Damaged where it was changed."""
+    length = table.offsets[index + 1] - table.offsets[index]
+    try:
+        data = zstandard.ZstdDecompressor().decompress(frame, max_output_size=length, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Damaged(f"bytes {table.offsets[index]} on cannot be decompressed ({error})") from error
+    if not data or len(data) != length:
+        raise Damaged(f"bytes {table.offsets[index]} on are not {length}, as the table says, but {len(data)}")
+    return data
+
+
+def read_table(file: int) -> Table:
+    """Reads the table of an open file, and nothing else of it. Raises Damaged."""
+    size = os.fstat(file).st_size
+    length = table_bytes(os.pread(file, FOOTER_BYTES, max(0, size - FOOTER_BYTES)), size)
+    return parse_table(os.pread(file, length, size - length), size)
 
 
 def read(file: int, table: Table, offset: int, length: int) -> bytes:
@@ -116,11 +141,10 @@ def read(file: int, table: Table, offset: int, length: int) -> bytes:
     """
     end = min(offset + length, table.size_bytes)
     parts = []
-    index = bisect_right(table.offsets, offset) - 1
+    index = table.frame_of(offset)
     while offset < end:
         begin = table.offsets[index]
-        data = _frame(file, table, index)
-        part = data[offset - begin : end - begin]
+        part = _frame(file, table, index)[offset - begin : end - begin]
         parts.append(part)
         offset += len(part)
         index += 1
@@ -136,13 +160,4 @@ def blocks(file: int) -> Iterator[bytes]:
 
 def _frame(file: int, table: Table, index: int) -> bytes:
     start, end = table.starts[index], table.starts[index + 1]
-    length = table.offsets[index + 1] - table.offsets[index]
-    try:
-        data = zstandard.ZstdDecompressor().decompress(
-            os.pread(file, end - start, start), max_output_size=length, allow_extra_data=False
-        )
-    except zstandard.ZstdError as error:
-        raise Damaged(f"bytes {table.offsets[index]} on cannot be decompressed ({error})") from error
-    if not data or len(data) != length:
-        raise Damaged(f"bytes {table.offsets[index]} on are not {length}, as the table says, but {len(data)}")
-    return data
+    return decompress(table, index, os.pread(file, end - start, start))

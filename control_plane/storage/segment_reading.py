@@ -71,6 +71,10 @@ class SegmentIndex:
         await self._look(run_id, known)
         return [segment for segment in known.segments if segment.offset >= offset]
 
+    def forget(self, run_id: str) -> None:
+        """They are gone: a pack took their place."""
+        self._runs.pop(run_id, None)
+
     def _known(self, run_id: str) -> _Known:
         known = self._runs.setdefault(run_id, _Known())
         self._runs.move_to_end(run_id)

@@ -30,6 +30,19 @@ _HOLD = (
     .with_for_update()
 )
 _INSERT = sa.insert(output_segments)
+_IS_PACKED = sa.select(runs.c.output_kept_as).where(runs.c.id == sa.bindparam("of_run"))
+_LEFT = (
+    sa.select(output_segments.c.run_id)
+    .distinct()
+    .join(runs, runs.c.id == output_segments.c.run_id)
+    .where(runs.c.output_kept_as == sa.literal_column("'moved'"))
+)
+_REMOVE = sa.delete(output_segments).where(
+    output_segments.c.run_id == sa.bindparam("of_run"),
+    sa.exists().where(
+        runs.c.id == output_segments.c.run_id, runs.c.output_kept_as == sa.literal_column("'moved'")
+    ),
+)
 _LAST = (
     sa.select(output_segments)
     .where(output_segments.c.run_id == sa.bindparam("of_run"))
@@ -101,6 +114,21 @@ def insert(connection: sa.Connection, segment: Segment) -> None:
             "output_sha256": segment.output_sha256,
         },
     )
+
+
+def is_packed(connection: sa.Connection, run_id: str) -> bool:
+    """One object has all its output, and took the place of what was written."""
+    return connection.execute(_IS_PACKED, {"of_run": run_id}).scalar_one_or_none() == "moved"
+
+
+def left(connection: sa.Connection) -> list[str]:
+    """Runs whose output is packed, and which have segments still. Reads the index of all segments."""
+    return list(connection.execute(_LEFT).scalars())
+
+
+def remove(connection: sa.Connection, run_id: str) -> None:
+    """Of a run whose output is packed; their objects are gone."""
+    connection.execute(_REMOVE, {"of_run": run_id})
 
 
 def last(connection: sa.Connection, run_id: str) -> Segment | None:

@@ -17,7 +17,8 @@ import pytest
 
 from interlock import errors, types
 from interlock.client import Client
-from scripts import postgres
+from scripts import objects, postgres
+from tests import house as houses
 from tests.databases import BACKENDS, Databases
 from tests.e2e.conftest import new_stack
 from tests.holding import HOLD, release
@@ -128,6 +129,21 @@ async def test_what_is_refused_says_so_with_its_exit_code(served: House, tmp_pat
     words = await admin(house, "backup", str(tmp_path / "backup"), "--master-key", "yes")
     assert (words.exit_code, KEY_WORDS in words.stderr) == (2, True)
     assert (await admin(house, "verify", "--known-head", "nonsense")).exit_code == 2
+
+
+async def test_output_in_an_object_store_is_packed_and_watched_from_any_byte(
+    tmp_path: Path, engine_url: str, test_image: str, object_server: objects.Server
+) -> None:
+    environment = {**object_server.environment(), "INTERLOCK_COMPRESS_AFTER": "0s"}
+    async with houses.opened(tmp_path, engine_url, **environment) as house, house.connect() as client:
+        await house.start_runner("one")
+        stack = await new_stack(client, test_image)
+        seen = await run_task(client, stack.id, MANY_LINES)
+        await house.server.logged("output.compressed")
+        for offset in (0, 12_345):
+            assert await read(client, seen.run.id, offset) == LINES[offset:]
+        verified = await admin(house, "verify", "-o", "json")
+        assert (verified.exit_code, verified.json["output_bytes"]) == (0, len(LINES))
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from control_plane.audit.sealer import LogSealer
 from control_plane.keeping import backup, restore, verify
-from control_plane.keeping.compression import Compression
+from control_plane.keeping.compression import Compression, InPlace
 from control_plane.keeping.ground import Ground
 from control_plane.keeping.progress import Progress
 from control_plane.keeping.report import Report
@@ -61,7 +61,7 @@ async def furnished(past: Past, folder: Path) -> Installation:
     digest = hashlib.sha256(ARCHIVE).hexdigest()
     _archive(ground, ARCHIVE)
     made = {"compressed": await past.run(LINES)}
-    await Compression(past.db, past.outputs, after_s=0).round()
+    await Compression(past.db, past.outputs, InPlace(past.outputs), after_s=0).round()
     made["plain"] = await past.run(LINES[:50_000], source_sha256=digest)
     made["silent"] = await past.run(b"")
     made["abandoned"] = await _abandoned(past, LINES[:100], LINES[:200], reported=True)

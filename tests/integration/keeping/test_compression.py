@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from control_plane import clock
-from control_plane.keeping.compression import Compression
+from control_plane.keeping.compression import Compression, InPlace
 from control_plane.runs import late
 from control_plane.storage import finished_output, seekable
 from control_plane.storage.finished_output import compressed_path
@@ -30,7 +30,7 @@ async def test_an_output_that_is_old_enough_is_compressed_and_reads_the_same_fro
     old = await past.run(LINES, finished_at=clock.now_us() - 2 * DAY_S * 1_000_000)
     young = await past.run(LINES)
 
-    assert await Compression(past.db, past.outputs, after_s=DAY_S).round() == 1
+    assert await Compression(past.db, past.outputs, InPlace(past.outputs), after_s=DAY_S).round() == 1
 
     assert not past.outputs.path(old).exists()
     assert compressed_path(past.outputs.path(old)).stat().st_size < len(LINES) / 5
@@ -43,7 +43,7 @@ async def test_an_output_that_is_old_enough_is_compressed_and_reads_the_same_fro
 
 async def test_it_is_recorded_once_with_both_lengths(past: Past) -> None:
     run_id = await past.run(LINES)
-    compression = Compression(past.db, past.outputs, after_s=0)
+    compression = Compression(past.db, past.outputs, InPlace(past.outputs), after_s=0)
 
     assert [await compression.round(), await compression.round()] == [1, 0]
 
@@ -61,7 +61,7 @@ async def test_who_has_the_old_file_open_reads_on_in_it(past: Past) -> None:
         blocks = stored.blocks()
         # More than one read of the file: the first before, the others after it has gone.
         first = next(blocks)
-        await Compression(past.db, past.outputs, after_s=0).round()
+        await Compression(past.db, past.outputs, InPlace(past.outputs), after_s=0).round()
         assert first + b"".join(blocks) == LINES
 
 
@@ -69,14 +69,14 @@ async def test_who_has_the_old_file_open_reads_on_in_it(past: Past) -> None:
 async def test_an_output_that_is_not_the_one_on_record_is_left_alone(past: Past, damage: bytes) -> None:
     run_id = await past.run(damage, recorded=LINES)
 
-    assert await Compression(past.db, past.outputs, after_s=0).round() == 0
+    assert await Compression(past.db, past.outputs, InPlace(past.outputs), after_s=0).round() == 0
 
     assert [path.read_bytes() for path in past.outputs.path(run_id).parent.iterdir()] == [damage]
 
 
 async def test_what_an_abandoned_runs_runner_may_still_write_to_is_left_alone(past: Past) -> None:
     run_id = await past.run(LINES, state="FAILED", failure=run_pb2.RUN_FAILURE_ABANDONED)
-    compression = Compression(past.db, past.outputs, after_s=0)
+    compression = Compression(past.db, past.outputs, InPlace(past.outputs), after_s=0)
     assert await compression.round() == 0
 
     late_lines = LINES + b"and so it ended\n"
@@ -99,7 +99,7 @@ async def test_a_crash_in_the_middle_is_made_good_by_the_next_round(past: Past, 
     crash_at(step, past.outputs.path(run_id), LINES)
     assert await read(past, run_id, 0) == LINES
 
-    assert await Compression(past.db, past.outputs, after_s=0).round() == 1
+    assert await Compression(past.db, past.outputs, InPlace(past.outputs), after_s=0).round() == 1
 
     path = past.outputs.path(run_id)
     assert list(path.parent.iterdir()) == [compressed_path(path)]
@@ -108,7 +108,7 @@ async def test_a_crash_in_the_middle_is_made_good_by_the_next_round(past: Past, 
 
 async def test_a_damaged_compressed_output_ends_where_it_is_damaged(past: Past) -> None:
     run_id = await past.run(LINES)
-    await Compression(past.db, past.outputs, after_s=0).round()
+    await Compression(past.db, past.outputs, InPlace(past.outputs), after_s=0).round()
     path = compressed_path(past.outputs.path(run_id))
     whole = bytearray(path.read_bytes())
     with path.open("rb") as file:
