@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 import structlog
@@ -17,7 +17,6 @@ from control_plane import errors
 from control_plane.runs import hold_store, holds
 from control_plane.runs.feeds import Feeds
 from control_plane.runs.notices import Notices
-from control_plane.runs.states import RunState
 from control_plane.storage.database import Database
 from control_plane.storage.shared_clock import now_us
 
@@ -34,7 +33,9 @@ class _Seen:
     """What the database says at one moment."""
 
     now_us: int
-    leased: Sequence[sa.Row[Any, Any, Any, Any]]
+    served_since_us: int
+    over: Sequence[str]
+    next_end_us: int | None
     in_turn: Sequence[str]
 
 
@@ -90,19 +91,17 @@ class HoldLeases:
         if attended or departed:
             await self._db.write(lambda tx: _attend(tx, attended, departed))
             self._departed.difference_update(departed)
-        seen = await self._db.read(lambda tx: _look(tx, attended))
-        served_since_us = self._served_since(seen.now_us)
-        next_us = seen.now_us + int(LOOK_S * 1e6)
-        for row in seen.leased:
-            at_us = max(row.lease_until, served_since_us + holds.grace_us(RunState(row.state), row.lease_us))
-            if at_us > seen.now_us:
-                next_us = min(next_us, at_us)
-            else:
-                await self._expire(row.id, served_since_us)
+        served_since_us = self._served_since()
+        seen = await self._db.read(lambda tx: _look(tx, attended, served_since_us))
+        self._served_since_us = seen.served_since_us
+        for run_id in seen.over:
+            await self._expire(run_id, seen.served_since_us)
         # A note of another replica may be lost: who waits here is told again that it is their turn.
         for run_id in seen.in_turn:
             self._feeds.run_changed(run_id)
-        return (next_us - seen.now_us) / 1e6
+        if len(seen.over) == _AT_MOST:
+            return 0.0
+        return LOOK_S if seen.next_end_us is None else min(LOOK_S, (seen.next_end_us - seen.now_us) / 1e6)
 
     async def _looked(self) -> float:
         try:
@@ -112,11 +111,9 @@ class HoldLeases:
             self._served_since_us = None
             return LOOK_S
 
-    def _served_since(self, seen_us: int) -> int:
+    def _served_since(self) -> int | None:
         before_s, self._last_look_s = self._last_look_s, _time_s()
-        if self._served_since_us is None or self._last_look_s - before_s > _GAP_S:
-            self._served_since_us = seen_us
-        return self._served_since_us
+        return None if self._last_look_s - before_s > _GAP_S else self._served_since_us
 
     async def _expire(self, run_id: str, served_since_us: int) -> None:
         run = await self._db.write(lambda tx: holds.expire(tx, run_id, served_since_us))
@@ -132,10 +129,17 @@ def _attend(connection: sa.Connection, attended: Sequence[str], departed: Sequen
     hold_store.leave(connection, departed, now + holds.GONE_US)
 
 
-def _look(connection: sa.Connection, attended: Sequence[str]) -> _Seen:
+def _look(connection: sa.Connection, attended: Sequence[str], served_since_us: int | None) -> _Seen:
+    now = now_us(connection)
+    since = now if served_since_us is None else served_since_us
+    over = hold_store.over(
+        connection, now, now - since, wait_us=holds.WAIT_US, offer_us=holds.OFFER_US, at_most=_AT_MOST
+    )
     return _Seen(
-        now_us(connection),
-        hold_store.running_down(connection, _AT_MOST),
+        now,
+        since,
+        over,
+        hold_store.next_end(connection, now),
         hold_store.next_in_turn(connection, attended),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, Final
+from collections.abc import Collection
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -37,14 +37,28 @@ _LEAVE = (
     )
     .values(lease_until=sa.bindparam("until"))
 )
-_RUNNING_DOWN = (
-    sa.select(runs.c.id, runs.c.state, runs.c.lease_us, runs.c.lease_until)
+_LEASED: Final = (
+    runs.c.lease_until.is_not(None),
+    runs.c.state.in_([sa.literal_column(f"'{state}'") for state in ("QUEUED", "READY", "HELD")]),
+)
+# Leases that are over, of holders who could have been heard for as long as they are given.
+_OVER = (
+    sa.select(runs.c.id)
     .where(
-        runs.c.lease_until.is_not(None),
-        runs.c.state.in_([sa.literal_column(f"'{state}'") for state in ("QUEUED", "READY", "HELD")]),
+        *_LEASED,
+        runs.c.lease_until <= sa.bindparam("now"),
+        sa.case(
+            (runs.c.state == sa.literal_column("'QUEUED'"), sa.bindparam("wait", type_=sa.BigInteger)),
+            (runs.c.state == sa.literal_column("'READY'"), sa.bindparam("offer", type_=sa.BigInteger)),
+            else_=runs.c.lease_us,
+        )
+        <= sa.bindparam("heard"),
     )
     .order_by(runs.c.lease_until)
     .limit(sa.bindparam("at_most"))
+)
+_NEXT_END = sa.select(sa.func.min(runs.c.lease_until)).where(
+    *_LEASED, runs.c.lease_until > sa.bindparam("now")
 )
 
 
@@ -79,6 +93,16 @@ def leave(connection: sa.Connection, run_ids: Collection[str], until_us: int) ->
         connection.execute(_LEAVE, {"run_ids": sorted(run_ids), "until": until_us})
 
 
-def running_down(connection: sa.Connection, at_most: int) -> Sequence[sa.Row[Any, Any, Any, Any]]:
-    """(id, state, lease_us, lease_until) of holds whose lease can end, those first that end first."""
-    return connection.execute(_RUNNING_DOWN, {"at_most": at_most}).all()
+def over(
+    connection: sa.Connection, now_us: int, heard_us: int, *, wait_us: int, offer_us: int, at_most: int
+) -> list[str]:
+    """Holds whose lease is over. `heard_us`: for how long their holders could have been heard here; for `wait_us` they
+    must have been where they wait, for `offer_us` where they are offered the slot, and else for their whole lease."""
+    given = {"now": now_us, "heard": heard_us, "wait": wait_us, "offer": offer_us, "at_most": at_most}
+    return list(connection.execute(_OVER, given).scalars())
+
+
+def next_end(connection: sa.Connection, now_us: int) -> int | None:
+    """When the next lease ends that has not ended yet."""
+    end_us: int | None = connection.execute(_NEXT_END, {"now": now_us}).scalar_one()
+    return end_us

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from control_plane import clock, errors
 from control_plane.identity.principal import Principal
 from control_plane.queue import lanes
-from control_plane.runs import hold_store, holds, store, waiting
+from control_plane.runs import holds, store, waiting
 from control_plane.runs.errors import StaleToken, WrongState
 from control_plane.runs.feeds import Feeds
-from control_plane.runs.hold_leases import HoldLeases
+from control_plane.runs.hold_leases import LOOK_S, HoldLeases
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import RunState
 from control_plane.storage import tables
@@ -317,8 +317,10 @@ async def test_two_control_planes_end_one_lease_once(world: World) -> None:
     assert [action for action, _ in await actions(world, run_id)].count("run.expired") == 1
 
 
-async def test_leases_that_run_down_are_those_of_holds_alone(world: World) -> None:
+async def test_the_next_look_is_when_the_next_lease_ends(world: World, leases: HoldLeases) -> None:
+    run_id = await held(world)
     await world.queue()
-    waits = await ask(world)
-    [row] = await world.db.read(lambda tx: hold_store.running_down(tx, 10))
-    assert (row.id, row.state) == (waits, "QUEUED")
+    assert await leases.look() == LOOK_S
+    soon = await world.db.read(now_us) + 1_000_000
+    await world.db.write(lambda tx: store.update(tx, run_id, lease_until=soon))
+    assert 0 < await leases.look() <= 1
