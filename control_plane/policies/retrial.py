@@ -51,7 +51,7 @@ class Effect(enum.StrEnum):
 class Part:
     """What the policies of one kind had to do with a decision.
 
-    `others` are those beside the replaced one; None where nobody knows what they say, since the decision failed.
+    `others` are those beside the replaced one; None where nobody knows what they say: the decision failed, mostly.
     """
 
     kind: Kind
@@ -89,11 +89,13 @@ def part_of(
     outcome = _outcome(kind, asked, result)
     if outcome is None:
         return None
-    said = [_evaluation(each) for each in asked]
+    said = [_evaluation(each) for each in asked if "results" in each]
+    # Early releases did not record what each of them said.
+    is_known = all("results" in each for each in asked if each["id"] != replaces)
     return Part(
         kind,
         outcome,
-        [each for each in said if each.policy.id != replaces],
+        [each for each in said if each.policy.id != replaces] if is_known else None,
         next((each for each in said if each.policy.id == replaces), None),
     )
 
@@ -145,11 +147,11 @@ def _outcome(kind: Kind, asked: Sequence[object], result: Mapping[str, Any]) -> 
     """None where policies of this kind had no say."""
     match kind:
         case Kind.ACCESS:
-            level: str = result["access"]
+            level: str = result.get("access", "write")
             # Without a policy there is no access, but for an admin, who is not asked about.
             return None if level == "write" and not asked else level
         case Kind.TASK:
-            if result["access"] != "write":
+            if result.get("access", "write") != "write":
                 return None
             return "allowed" if result["allowed"] else "denied"
         case Kind.APPROVAL | Kind.LOGIN:
@@ -179,7 +181,7 @@ def _messages(part: Part, said: Evaluation, would_be: str, effect: Effect) -> tu
 
 def _evaluation(said: Mapping[str, Any]) -> Evaluation:
     """A decision that was made had rules of the right types, so that JSON's lists were sets."""
-    rules = {name: RuleValue(_type_of(value), value) for name, value in said.get("results", {}).items()}
+    rules = {name: RuleValue(_type_of(value), value) for name, value in said["results"].items()}
     return Evaluation(PolicyRef(said["id"], said["name"], said["revision"]), rules)
 
 

@@ -187,7 +187,7 @@ def _as_of(tx: sa.Connection, stack_id: str) -> tuple[StackSnapshot, int]:
 def _simulation(
     tried: Candidate, now: _Now, answer: Answer, prints: list[Print], checksums: Mapping[str, str]
 ) -> backtest_pb2.Simulation:
-    decision = explained(now.record)
+    decision = explained(now.record.sanitized(checksums))
     by_itself = retrial.alone(tried.kind, answer.said)
     was = now.part.outcome if now.part else decision.outcome
     return backtest_pb2.Simulation(

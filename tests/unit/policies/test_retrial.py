@@ -87,6 +87,9 @@ DENIED = {"allowed": False, "access": "write", "messages": ["no"]}
         ("approval", [APPROVES], out("approved"), "", BROKEN, "approved", "failed", "newly_denied error"),
         ("approval", [REJECTS], out("rejected"), "", BROKEN, "rejected", "failed", "newly_allowed error"),
         ("login", [LETS_IN], out("allowed"), "", BROKEN, "allowed", "failed", "newly_denied error"),
+        # Stored before results were.
+        ("task", [unasked("task", "a")], {"allowed": True}, "", says(deny=["x"]), "allowed", "unknown", ""),
+        ("task", [unasked("task", "a")], {"allowed": True}, "a", says(deny=["x"]), "allowed", "denied", "newly_denied"),
         # It failed then. Alone, the text decides; beside others, nobody knows what they say.
         ("task", [unasked("task", "a")], FAILED, "a", says(deny=[]), "failed", "allowed", "newly_allowed"),
         ("task", [unasked("task", "a")], FAILED, "a", says(deny=["no"]), "failed", "denied", ""),
