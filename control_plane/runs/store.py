@@ -75,7 +75,10 @@ _TO_APPLY = (
     .where(
         runs.c.state == sa.literal_column("'CONFIRMED'"),
         runs.c.assignment_id == sa.literal_column("''"),
-        stacks.c.pool_id.in_(sa.bindparam("pool_ids", expanding=True)),
+        # No index finds it, so that SQLite begins with the few confirmed runs and not with all stacks of the pools.
+        sa.func.coalesce(stacks.c.pool_id, sa.literal_column("''")).in_(
+            sa.bindparam("pool_ids", expanding=True)
+        ),
     )
     .order_by(runs.c.updated_at, runs.c.id)
     .limit(sa.bindparam("at_most"))

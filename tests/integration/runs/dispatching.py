@@ -17,6 +17,7 @@ from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.notices import Notices
 from control_plane.runs.scheduler import Scheduler
 from control_plane.runs.states import RunState
+from control_plane.storage import tables
 from control_plane.storage.database import Database
 from tests.integration.runs.conftest import RUNNER, connect_runner, insert_run, insert_stack
 
@@ -46,6 +47,25 @@ async def queue(db: Database, by: Principal, stack_ids: Iterable[str]) -> list[s
 
     await db.write(unit)
     return [run_id for run_id, _ in made]
+
+
+async def queue_many(db: Database, by: Principal, stack_ids: Sequence[str], of_each: int) -> None:
+    """So many runs on each stack: one as it is queued, the others as copies of its row."""
+
+    def unit(tx: sa.Connection) -> None:
+        copies = []
+        for stack_id in stack_ids:
+            run_id = ids.new_id("run")
+            insert_run(tx, run_id, stack_id, by, {})
+            row = store.find(tx, run_id)
+            assert row is not None
+            copies += [{**row._mapping, "id": ids.new_id("run")} for _ in range(of_each - 1)]
+        tx.execute(sa.insert(tables.runs), copies)
+        for table in (tables.slots, tables.lanes):
+            more = sa.update(table).where(table.c.stack_id.in_(stack_ids), table.c.pending > 0)
+            tx.execute(more.values(pending=table.c.pending + of_each - 1))
+
+    await db.write(unit)
 
 
 @dataclass

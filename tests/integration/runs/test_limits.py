@@ -86,8 +86,8 @@ async def test_a_label_that_gets_its_limit_while_many_wait_is_limited_at_once(db
     await add_stacks(db, names, labels=["prod"])
     await queue(db, ADA, names)
     await limit(db, Kind.LABEL, "prod", max_active=1)
-    await add_stacks(db, ["calm"])
-    [calm] = await queue(db, ADA, ["calm"])
+    await add_stacks(db, ["the-last-one"])
+    [calm] = await queue(db, ADA, ["the-last-one"])
     dispatching = Dispatching(db, capacity=4)
     started: list[str] = []
     for _ in range(20):
