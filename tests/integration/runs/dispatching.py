@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -38,14 +39,15 @@ async def add_stacks(
 
 
 async def queue(db: Database, by: Principal, stack_ids: Iterable[str]) -> list[str]:
-    """One run each, in this order and in one transaction."""
+    """One run each, in this order; a hundred in one transaction, so that no database is silent for long."""
     made = [(ids.new_id("run"), stack_id) for stack_id in stack_ids]
 
-    def unit(tx: sa.Connection) -> None:
-        for run_id, stack_id in made:
+    def insert(tx: sa.Connection, rows: list[tuple[str, str]]) -> None:
+        for run_id, stack_id in rows:
             insert_run(tx, run_id, stack_id, by, {})
 
-    await db.write(unit)
+    for first in range(0, len(made), 100):
+        await db.write(partial(insert, rows=made[first : first + 100]))
     return [run_id for run_id, _ in made]
 
 
