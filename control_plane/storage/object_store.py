@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Config
 
 # One request with one try more; a store that hangs is away after about twice that.
-_REQUEST_S: Final = 10
+REQUEST_S = 10.0
 _CONNECT_S: Final = 3
 _RETRIES: Final = 1
 
@@ -43,9 +43,9 @@ class ObjectStore:
                 # `object_address` has seen to it that it may be.
                 "allow_http": address.endpoint.startswith("http://"),
                 "connect_timeout": timedelta(seconds=_CONNECT_S),
-                "timeout": timedelta(seconds=_REQUEST_S),
+                "timeout": timedelta(seconds=REQUEST_S),
             },
-            retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_REQUEST_S)},
+            retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=REQUEST_S)},
         )
 
     async def put(self, key: str, data: bytes) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from control_plane.keys import MasterKey, Sealer
 from control_plane.object_address import ObjectAddress
+from control_plane.runs import progress
+from control_plane.runs.kept import KeptPlans
 from control_plane.storage.archive_objects import ObjectArchives
 from control_plane.storage.archives import CHUNK_BYTES, ArchiveStore
+from control_plane.storage.database import Database
 from control_plane.storage.object_store import ObjectStore
+from tests.integration.runs.conftest import RUNNER, World
 
 
 @pytest.fixture
@@ -44,6 +50,30 @@ async def test_another_control_plane_reads_what_was_kept(
     assert sha256 == hashlib.sha256(data).hexdigest()
     assert list((tmp_path / "here").iterdir()) == []
     assert await read(ObjectArchives(tmp_path / "there", ObjectStore(address)), sha256) == data
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_a_plan_left_is_given_to_its_apply_by_another_control_plane(
+    archives: ObjectArchives, address: ObjectAddress, tmp_path: Path, db: Database
+) -> None:
+    world = World(db, Sealer(MasterKey(bytes(32))))
+    await world.add_stack()
+    run_id = await world.queue(type="TRACKED")
+    ref = await world.assign(run_id)
+    await world.db.write(lambda tx: progress.planning(tx, ref, RUNNER))
+    left = random.Random(1).randbytes(1 << 20)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(left), 100_000):
+            yield left[start : start + 100_000]
+
+    kept = await KeptPlans(db, archives, world.sealer).take(await world.row(run_id), pieces())
+    there = ObjectArchives(tmp_path / "there", ObjectStore(address))
+    elsewhere = KeptPlans(db, there, world.sealer)
+    assert b"".join([chunk async for chunk in elsewhere.chunks(run_id)]) == left
+    await elsewhere.remove(run_id, kept.sealed_sha256)
+    with pytest.raises(FileNotFoundError):
+        await read(archives, kept.sealed_sha256)
 
 
 async def test_what_was_removed_is_not_there_and_may_be_removed_again(archives: ObjectArchives) -> None:

@@ -18,7 +18,7 @@ from control_plane.keys import MasterKey, Sealer
 from control_plane.object_address import ObjectAddress
 from control_plane.runs import moves, store
 from control_plane.runs.states import RunState
-from control_plane.storage import output_objects, segments
+from control_plane.storage import object_store, output_objects, segments
 from control_plane.storage.database import Database, Unit
 from control_plane.storage.object_store import ObjectStore
 from control_plane.storage.output_files import OutputFiles
@@ -151,17 +151,27 @@ async def test_the_next_assignment_goes_on_behind_what_the_last_one_stored_and_d
     ]
 
 
+@pytest.mark.parametrize("how", ["gone", "hangs"])
 async def test_a_store_that_is_away_holds_output_back_and_loses_none_of_it(
-    place: Place, address: ObjectAddress, monkeypatch: pytest.MonkeyPatch
+    place: Place, address: ObjectAddress, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(output_objects, "RETRY_S", 0.01)
+    if how == "hangs":
+        monkeypatch.setattr(object_store, "REQUEST_S", 0.2)
+
+    async def away(wire: Wire) -> None:
+        if how == "gone":
+            await wire.cut()
+        else:
+            wire.hold()
+
     async with Wire(address.endpoint.removeprefix("http://")) as wire:
         through = dataclasses.replace(address, endpoint=f"http://{wire.address}")
         outputs = OutputObjects(place.world.db, ObjectStore(through), OutputFiles(place.folder))
         place.serve(outputs)
         await outputs.open(place.run_id, place.writer)
         with structlog.testing.capture_logs() as logged:
-            await wire.cut()
+            await away(wire)
             await outputs.append(place.run_id, 0, b"waits")
             with pytest.raises(errors.ObjectStoreUnavailable, match="object store cannot be used") as raised:
                 await outputs.flush(place.run_id)
@@ -176,7 +186,7 @@ async def test_a_store_that_is_away_holds_output_back_and_loses_none_of_it(
         outputs.leave(place.run_id)
         assert await outputs.read(place.run_id, 0, 100) == b"waits"
         outputs = OutputObjects(place.world.db, ObjectStore(through), OutputFiles(place.folder))
-        await wire.cut()
+        await away(wire)
         with pytest.raises(errors.ObjectStoreUnavailable):
             await outputs.read(place.run_id, 0, 100)
 
@@ -223,7 +233,7 @@ async def test_a_row_whose_commit_was_not_answered_is_found_and_not_added_twice(
     write = place.world.db.write
 
     async def unanswered(unit: Unit[bool]) -> bool:
-        monkeypatch.undo()
+        monkeypatch.setattr(place.world.db, "write", write)
         await write(unit)
         raise errors.DatabaseUnavailable("whether this change was made is not known")
 
