@@ -82,3 +82,18 @@ async def test_a_command_sees_its_files_and_leaves_none(tmp_path: Path) -> None:
     folder, text = output.text.split("\n", 1)
     assert text == "package a"
     assert Path(folder).name not in {path.name for path in folders()}
+
+
+async def test_a_command_that_runs_out_of_memory_is_told_from_one_that_speaks_of_it(tmp_path: Path) -> None:
+    speaks = Toolchain(script(tmp_path / "speaks", 'echo "deny: out of memory"; exit 2'))
+    dies = Toolchain(script(tmp_path / "dies", 'echo "fatal error: runtime: out of memory"; exit 2'))
+
+    assert (await speaks.run("test", files={})).exit_code == 2
+    with pytest.raises(ToolLimitError, match="too much memory"):
+        await dies.run("test", files={})
+
+
+async def test_files_may_lie_in_folders(tmp_path: Path) -> None:
+    tools = Toolchain(script(tmp_path / "opa", 'cat "$1"'))
+
+    assert (await tools.run("a/b/c.rego", files={"a/b/c.rego": "package a"})).text == "package a"
