@@ -14,7 +14,7 @@ from interlock.cli.policy_desk import Format
 from interlock.cli.session import connect
 from interlock.errors import Misconfigured
 from interlock.types import Decision, PolicyKind
-from policies.workbench import evaluation, explaining
+from policies.workbench import evaluation, explaining, library, shape
 from policies.workbench.compiler import Compiler
 from policies.workbench.evaluation import Evaluation
 from policies.workbench.explaining import Source
@@ -22,6 +22,8 @@ from policies.workbench.findings import TextRefusedError
 from policies.workbench.kinds import Kind
 from policies.workbench.syntax import AUTHOR_FILE, Module
 from policies.workbench.toolchain import ToolLimitError
+
+_MOST_NOTES = 10
 
 
 def eval_(
@@ -52,7 +54,13 @@ def eval_(
     except TextRefusedError as refused:
         policy_desk.print_findings(refused.findings, Format(output.value))
         raise typer.Exit(policy_desk.EXIT_FOUND) from refused
-    document = _read_input(input_file) if input_file else _recorded(context, known, run, sample)
+    if input_file:
+        document = _read_input(input_file)
+        unknown = dict.fromkeys(shape.unknown_fields(json.loads(library.schema(known)), document))
+        for sentence in list(unknown)[:_MOST_NOTES]:
+            show.note(f"{input_file}: {sentence}")
+    else:
+        document = _recorded(context, known, run, sample)
     try:
         found = asyncio.run(evaluation.evaluate(policy_desk.toolchain(), module, known, document))
     except ToolLimitError as error:

@@ -271,6 +271,27 @@ def test_a_failing_test_is_explained_at_the_authors_lines(run: Run) -> None:
     assert tested.err == "0 passed, 1 failed, 1 skipped\n"
 
 
+def test_a_failing_test_shows_the_input_that_it_gave(run: Run) -> None:
+    written(
+        no_taint__rego=TAINT,
+        no_taint_test__rego="package no_taint_test\n\nimport data.no_taint\n\n"
+        'asked := {"request": {"command": "terraform plan"}}\n\n'
+        "test_plan if count(no_taint.deny) == 1 with input as asked\n",
+    )
+
+    assert 'input.request.command is "terraform plan"' in run("test").out
+
+
+def test_eval_explains_a_rule_that_two_lines_ask_for_at_both(run: Run) -> None:
+    written(
+        a__rego='package a\n\ndeny contains "x" if helps\n\ndeny contains "y" if helps\n\n'
+        "helps if input.session.admin\n",
+        input__json='{"session": {"admin": false}}',
+    )
+
+    assert run("eval", "a.rego", "--input", "input.json").out.count("input.session.admin is false") == 2
+
+
 def test_coverage_names_the_authors_lines_and_may_be_asked_for(run: Run) -> None:
     written(
         no_taint__rego=TAINT,
@@ -359,6 +380,20 @@ def test_eval_shows_prints_and_values_of_a_v0_policy_at_its_own_lines(run: Run) 
     assert (whole["outcome"], whole["values"]) == ("gives no access", {})
     assert whole["prints"] == [{"line": 4, "text": 'teams ["web", "db"]'}]
     assert whole["clauses"][0]["stopped"]["number"] == 6
+
+
+def test_eval_says_which_fields_no_real_input_has(run: Run) -> None:
+    document = {"request": {"comand": "ls"}, "stack": {"worker_pool": {"nam": "x"}, "labels": ["a"]}, "x": 1}
+    written(no_taint__rego=TAINT, input__json=json.dumps(document))
+
+    judged = run("eval", "no_taint.rego", "--input", "input.json")
+
+    assert judged.code == 0
+    assert judged.err.splitlines() == [
+        "input.json: no real input has input.request.comand; did you mean 'command'?",
+        "input.json: no real input has input.stack.worker_pool.nam; did you mean 'name'?",
+        "input.json: no real input has input.x; one of: request, session, stack",
+    ]
 
 
 def test_eval_names_the_line_of_a_policy_that_cannot_be_evaluated(run: Run) -> None:
