@@ -1,5 +1,6 @@
 """`make soak`: injects faults for a given time and says what came out; SECONDS and SEED choose which. One half of the
-time one control plane on SQLite and a Docker Engine that is restarted, the other half two on PostgreSQL."""
+time one control plane on SQLite and a Docker Engine that is restarted, the other half two on PostgreSQL and an object
+store that is cut off."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ import pytest
 import interlock
 from interlock import types
 from interlock.client import Client
+from scripts import objects
 from scripts.postgres import Cluster
 from tests import house as houses
 from tests.faults import private_engine, small_disk
@@ -122,15 +123,18 @@ class Ground:
 async def prepared(
     folder: Path, engine_url: str, image: str, *, stacks: int, cluster: Cluster | None, has_engine: bool
 ) -> AsyncIterator[Ground]:
-    """Everything runs, and no fault yet. `cluster`: two control planes on it, instead of one on SQLite. `has_engine`:
-    runner b has a Docker Engine of its own, to be restarted."""
+    """Everything runs, and no fault yet. `cluster`: two control planes on it, with an object store over a wire, instead
+    of one on SQLite and files. `has_engine`: runner b has a Docker Engine of its own, to be restarted."""
     outside = folder / "outside"
     outside.mkdir(mode=0o777)
     outside.chmod(0o777)
     async with contextlib.AsyncExitStack() as parts:
         disks = parts.enter_context(_disks(folder, with_server=cluster is None))
-        all_houses = await parts.enter_async_context(_houses(folder, engine_url, cluster))
-        ground = Ground(all_houses[0], outside, others=all_houses[1:], cluster=cluster, disks=disks)
+        store, environment = await _object_store(parts) if cluster else ({}, {})
+        all_houses = await parts.enter_async_context(_houses(folder, engine_url, cluster, environment))
+        ground = Ground(
+            all_houses[0], outside, others=all_houses[1:], cluster=cluster, wires=store, disks=disks
+        )
         for user in ("callers", "watchers", *(f"runner-{each}" for each in RUNNERS)):
             for number, house in enumerate(all_houses):
                 name = f"wire-{user}-{number}" if cluster else f"wire-{user}"
@@ -158,14 +162,26 @@ async def prepared(
 
 
 @contextlib.asynccontextmanager
-async def _houses(folder: Path, engine_url: str, cluster: Cluster | None) -> AsyncIterator[list[House]]:
+async def _houses(
+    folder: Path, engine_url: str, cluster: Cluster | None, environment: Mapping[str, str]
+) -> AsyncIterator[list[House]]:
     lease = {"INTERLOCK_RUNNER_LEASE_S": str(_LEASE_S)}
     if cluster is None:
         async with houses.opened(folder, engine_url, **lease) as house:
             yield [house]
     else:
-        async with houses.opened_together(folder, engine_url, cluster.url(), count=2, **lease) as replicas:
+        async with houses.opened_together(
+            folder, engine_url, cluster.url(), count=2, **lease, **environment
+        ) as replicas:
             yield replicas.houses
+
+
+async def _object_store(parts: contextlib.AsyncExitStack) -> tuple[dict[str, Wire], dict[str, str]]:
+    """The wire to it, and the settings of a control plane that shares nothing else with others."""
+    server = parts.enter_context(objects.running())
+    wire = await parts.enter_async_context(Wire(server.endpoint.removeprefix("http://")))
+    environment = server.environment(f"http://{wire.address}")
+    return {"wire-object-store": wire}, {"INTERLOCK_SHARED_DIR": "", **environment}
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ async def test_no_promise_is_broken_while_parts_are_killed_frozen_cut_off_locked
 
 
 @pytest.mark.slow
-async def test_no_promise_is_broken_by_two_control_planes_whose_postgresql_is_killed(
+async def test_no_promise_is_broken_by_two_control_planes_whose_postgresql_is_killed_and_whose_store_is_cut_off(
     short_tmp: Path, engine_url: str, test_image: str
 ) -> None:
     with postgres.running() as cluster:
