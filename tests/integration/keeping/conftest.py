@@ -1,50 +1,21 @@
-"""A real database (SQLite and PostgreSQL) with runs that are over, and their output in a folder."""
+"""A real database (SQLite and PostgreSQL) with runs that are over, and their output in a folder; and an object store."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+import os
 from pathlib import Path
 
 import pytest
 
-from control_plane import clock
+from control_plane import object_address
 from control_plane.keys import MasterKey, Sealer
-from control_plane.runs import store
+from control_plane.object_address import ObjectAddress
 from control_plane.storage.database import Database
 from control_plane.storage.output_files import OutputFiles
+from scripts import objects, postgres
+from tests.integration.keeping import installations
+from tests.integration.keeping.installations import Installation, Past
 from tests.integration.runs.conftest import World
-
-
-@dataclass(frozen=True)
-class Past:
-    """Runs that are over."""
-
-    db: Database
-    outputs: OutputFiles
-    world: World
-
-    async def run(self, content: bytes, *, recorded: bytes | None = None, **columns: object) -> str:
-        """A run with this output; `recorded`: what its record speaks of, where that is something else."""
-        run_id = await self.world.queue()
-        record = content if recorded is None else recorded
-        values = {
-            "state": "FINISHED",
-            "finished_at": clock.now_us(),
-            "output_size_bytes": len(record),
-            "output_sha256": hashlib.sha256(record).hexdigest(),
-            **columns,
-        }
-        await self.db.write(lambda tx: store.update(tx, run_id, **values))
-        self.write(run_id, content)
-        return run_id
-
-    def write(self, run_id: str, content: bytes) -> None:
-        if not content:
-            return
-        path = self.outputs.path(run_id)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
 
 
 @pytest.fixture
@@ -54,3 +25,27 @@ async def past(db: Database, tmp_path: Path) -> Past:
     live = tmp_path / "live"
     live.mkdir()
     return Past(db, OutputFiles(live / "output"), world)
+
+
+@pytest.fixture
+async def live(past: Past, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
+    if not past.db.is_sqlite:
+        # The tools that belong to the server of the tests.
+        monkeypatch.setenv("PATH", f"{postgres.ensure()}{os.pathsep}{os.environ['PATH']}")
+    return await installations.furnished(past, tmp_path)
+
+
+@pytest.fixture
+def kind(live: Installation) -> str:
+    return live.ground.database_url.get_backend_name()
+
+
+@pytest.fixture
+def address(object_server: objects.Server, monkeypatch: pytest.MonkeyPatch) -> ObjectAddress:
+    """A bucket with nothing in it; its credentials are in the environment."""
+    environment = object_server.environment()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = object_address.read(environment)
+    assert found is not None
+    return found

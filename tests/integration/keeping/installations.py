@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from control_plane import clock
 from control_plane.audit.sealer import LogSealer
 from control_plane.keeping import backup, restore, verify
 from control_plane.keeping.compression import Compression, InPlace
@@ -19,19 +20,52 @@ from control_plane.keeping.ground import Ground
 from control_plane.keeping.progress import Progress
 from control_plane.keeping.report import Report
 from control_plane.object_address import ObjectAddress
-from control_plane.runs import late
+from control_plane.runs import late, store
 from control_plane.storage import database, installation
+from control_plane.storage.database import Database
 from control_plane.storage.finished_output import compressed_path
+from control_plane.storage.output_files import OutputFiles
 from control_plane.storage.tables import late_evidence, metadata, plans, replicas, stacks
 from interlock.v1 import run_pb2
 from tests.databases import Databases
-from tests.integration.keeping.conftest import Past
+from tests.integration.runs.conftest import World
 
 KEY = "6b" * 32
 LINES = b"".join(b"line %d of the plan\n" % number for number in range(3_000))
 ARCHIVE, KEPT_PLAN = b"an archive", b"a sealed plan"
 # Not the restored one's: who was connected, and the word of the restore itself.
 _OTHERWISE = {"replicas", "audit_events", "audit_unsealed"}
+
+
+@dataclass(frozen=True)
+class Past:
+    """Runs that are over."""
+
+    db: Database
+    outputs: OutputFiles
+    world: World
+
+    async def run(self, content: bytes, *, recorded: bytes | None = None, **columns: object) -> str:
+        """A run with this output; `recorded`: what its record speaks of, where that is something else."""
+        run_id = await self.world.queue()
+        record = content if recorded is None else recorded
+        values = {
+            "state": "FINISHED",
+            "finished_at": clock.now_us(),
+            "output_size_bytes": len(record),
+            "output_sha256": hashlib.sha256(record).hexdigest(),
+            **columns,
+        }
+        await self.db.write(lambda tx: store.update(tx, run_id, **values))
+        self.write(run_id, content)
+        return run_id
+
+    def write(self, run_id: str, content: bytes) -> None:
+        if not content:
+            return
+        path = self.outputs.path(run_id)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
 
 
 @dataclass(frozen=True)

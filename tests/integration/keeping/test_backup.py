@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from control_plane.audit.sealer import LogSealer
-from control_plane.keeping import audit_check, dumps, files, manifest, restore, verify
+from control_plane.keeping import audit_check, dumps, files, restore, verify
 from control_plane.keeping.errors import (
-    DamagedBackup,
-    DatabaseUnfit,
-    KeyUnfit,
-    NewerBackup,
-    NotABackup,
-    Refused,
     TargetInUse,
 )
 from control_plane.keeping.ground import Ground
 from control_plane.storage.database import Database
-from scripts import postgres
 from tests.databases import Databases
 from tests.integration.keeping import installations
-from tests.integration.keeping.conftest import Past
 from tests.integration.keeping.installations import Installation, made_backup, restored, silent, tree
-
-
-@pytest.fixture
-async def live(past: Past, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
-    if not past.db.is_sqlite:
-        # The tools that belong to the server of the tests.
-        monkeypatch.setenv("PATH", f"{postgres.ensure()}{os.pathsep}{os.environ['PATH']}")
-    return await installations.furnished(past, tmp_path)
-
-
-@pytest.fixture
-def kind(live: Installation) -> str:
-    return live.ground.database_url.get_backend_name()
+from tests.integration.keeping.spoiling import command, killed, refused
 
 
 def test_a_restored_installation_has_the_same_records_outputs_and_archives(
@@ -142,145 +117,7 @@ def test_the_master_key_is_in_it_only_when_asked_for(
         assert ground.key_file.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("place", ["environment", "file"])
-def test_another_master_key_than_the_backups_is_refused(
-    live: Installation, kind: str, databases: Databases, tmp_path: Path, place: str
-) -> None:
-    folder, _ = made_backup(live, tmp_path / "backup")
-    new = tmp_path / "new"
-    new.mkdir()
-    if place == "file":
-        (new / "master.key").write_text("77" * 32)
-        (new / "master.key").chmod(0o600)
-    given = "77" * 32 if place == "environment" else ""
-    with installations.empty_ground(databases, kind, new, master_key=given) as ground:
-        refused(KeyUnfit, "not the one that the secrets in the backup are sealed under", folder, ground)
-
-
-def test_there_is_no_backup_with_a_key_that_is_not_the_databases(live: Installation, tmp_path: Path) -> None:
-    live.ground.key_file.write_text("77" * 32)
-    with pytest.raises(KeyUnfit, match="not the one that the database's secrets are sealed under"):
-        made_backup(live, tmp_path / "backup", with_master_key=True)
-    assert not list(tmp_path.glob("*backup*"))
-
-
-NOT_BACKUPS: dict[str, tuple[Callable[[Path], object], type[Refused], str]] = {
-    "nothing there": (lambda folder: folder.rename(folder.with_name("away")), NotABackup, "is no folder"),
-    "a folder of other things": (
-        lambda folder: (folder / "backup.json").unlink(),
-        NotABackup,
-        "there is no backup.json in it",
-    ),
-    "no JSON": (lambda folder: (folder / "backup.json").write_text("{"), NotABackup, "is not JSON"),
-    "other JSON": (
-        lambda folder: (folder / "backup.json").write_text("[]"),
-        NotABackup,
-        "does not say that it is",
-    ),
-    "a newer form": (
-        lambda folder: change_manifest(folder, version=2),
-        NewerBackup,
-        "made by a newer Interlock .* use that release",
-    ),
-    "a newer database": (
-        lambda folder: change_manifest(folder, revision="9999"),
-        NewerBackup,
-        r"newer Interlock \(revision 9999",
-    ),
-    "an edited manifest": (
-        lambda folder: (folder / "backup.json").write_text(
-            (folder / "backup.json").read_text().replace('"made_by"', '"made_By"')
-        ),
-        DamagedBackup,
-        "its digest is another",
-    ),
-    "a path out of the folder": (
-        lambda folder: change_files(folder, "output/", "../output/"),
-        DamagedBackup,
-        "line 3 of .* names",
-    ),
-}
-
-
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("what", NOT_BACKUPS)
-def test_what_is_no_backup_of_this_release_is_refused_and_nothing_changes(
-    live: Installation, kind: str, databases: Databases, tmp_path: Path, what: str
-) -> None:
-    folder, _ = made_backup(live, tmp_path / "backup")
-    spoil, error, message = NOT_BACKUPS[what]
-    spoil(folder)
-    with installations.empty_ground(databases, kind, tmp_path / "new") as ground:
-        refused(error, message, folder, ground)
-
-
-def test_a_backup_of_the_other_kind_of_database_is_refused(
-    live: Installation, kind: str, databases: Databases, tmp_path: Path
-) -> None:
-    folder, _ = made_backup(live, tmp_path / "backup")
-    other = {"sqlite": "postgresql", "postgresql": "sqlite"}[kind]
-    with installations.empty_ground(databases, other, tmp_path / "new") as ground:
-        refused(DatabaseUnfit, f"of a database on {kind}", folder, ground)
-
-
-def test_any_damaged_file_is_found_and_named_and_restores_nothing(
-    live: Installation, kind: str, databases: Databases, tmp_path: Path
-) -> None:
-    folder, _ = made_backup(live, tmp_path / "backup", with_master_key=True)
-    with installations.empty_ground(databases, kind, tmp_path / "new", master_key="") as ground:
-        for path in sorted(folder.rglob("*")):
-            if not path.is_file() or path.name == "backup.json":
-                continue
-            content = path.read_bytes()
-            middle = len(content) // 2
-            path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-            # An output by its run, an archive by its digest, the rest by the file's name.
-            named = path.name.partition(".")[0] if path.name.startswith("run_") else path.name
-            assert named in damage(folder)
-            refused(Refused, named, folder, ground)
-            path.write_bytes(content)
-        assert verify.backup(folder, silent()).intact
-
-
-def test_a_file_that_is_gone_from_a_backup_is_named(live: Installation, tmp_path: Path) -> None:
-    folder, _ = made_backup(live, tmp_path / "backup")
-    (folder / live.path("plain").relative_to(live.ground.shared_dir)).unlink()
-    assert f"output {live.runs['plain']}" in damage(folder)
-    assert "is gone" in damage(folder)
-
-
-@pytest.mark.parametrize("what", ["a file", "a table or database", "a restore that did not end"])
-def test_what_is_there_is_never_written_over(
-    live: Installation, kind: str, databases: Databases, tmp_path: Path, what: str
-) -> None:
-    folder, _ = made_backup(live, tmp_path / "backup")
-    new = tmp_path / "new"
-    new.mkdir()
-    with installations.empty_ground(databases, kind, new) as ground:
-        message = "is not empty"
-        if what == "a file":
-            (new / "notes.txt").write_text("mine")
-        elif what == "a restore that did not end":
-            (new / "restore.part").mkdir()
-            message = "did not end: empty that folder"
-        else:
-            engine = sa.create_engine(ground.database_url)
-            with engine.begin() as connection:
-                connection.exec_driver_sql("CREATE TABLE mine (a INTEGER)")
-            engine.dispose()
-        refused(TargetInUse, message, folder, ground)
-
-
-def test_a_backup_is_not_written_over_another_one(live: Installation, tmp_path: Path) -> None:
-    folder, _ = made_backup(live, tmp_path / "backup")
-    before = tree(folder)
-    with pytest.raises(TargetInUse, match="each backup has its own"):
-        made_backup(live, folder)
-    with pytest.raises(Refused, match="make it first"):
-        made_backup(live, tmp_path / "not" / "there")
-    assert tree(folder) == before
-
-
 def test_a_backup_of_what_is_damaged_is_made_and_says_so_and_can_be_restored(
     live: Installation, kind: str, databases: Databases, tmp_path: Path
 ) -> None:
@@ -357,106 +194,3 @@ def test_a_killed_backup_is_none_and_a_killed_restore_is_no_installation(
             assert (server.returncode, "did not end" in server.stderr) == (1, True)
         shutil.rmtree(new.data_dir)
     restored(folder, new)
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_missing_tools_of_postgresql_are_named(
-    live: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Refused, match=r"pg_dump is not on PATH: .*postgresql-client on Debian"):
-        made_backup(live, tmp_path / "backup")
-    assert not (tmp_path / "backup").exists()
-
-
-async def test_a_database_of_a_newer_release_is_neither_backed_up_nor_verified(
-    live: Installation, tmp_path: Path
-) -> None:
-    await live.past.db.write(lambda tx: tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(DatabaseUnfit, match=r"newer Interlock \(revision 9999\)"):
-        made_backup(live, tmp_path / "backup")
-    with pytest.raises(DatabaseUnfit, match=r"newer Interlock \(revision 9999\)"):
-        live.verify()
-    assert not (tmp_path / "backup").exists()
-
-
-def test_what_is_no_database_of_interlock_is_not_backed_up(
-    live: Installation, kind: str, databases: Databases, tmp_path: Path
-) -> None:
-    nothing = (
-        r"there is no database at .*/interlock\.db" if kind == "sqlite" else "not a database of Interlock"
-    )
-    with (
-        installations.empty_ground(databases, kind, tmp_path / "new") as ground,
-        pytest.raises(DatabaseUnfit, match=nothing),
-    ):
-        made_backup(Installation(live.past, ground, {}), tmp_path / "backup")
-    assert not (tmp_path / "backup").exists()
-
-
-def refused(error: type[Exception], message: str, folder: Path, ground: Ground) -> None:
-    """It is, with this message, and the place it was to go to is as it was."""
-    before = state(ground)
-    with pytest.raises(error, match=message):
-        restored(folder, ground)
-    assert state(ground) == before
-
-
-def state(ground: Ground) -> tuple[dict[str, bytes], list[str]]:
-    """All files but the empty one that keeps a server out, and the tables."""
-    there = tree(ground.data_dir) if ground.data_dir.exists() else {}
-    there.pop("server.lock", None)
-    if ground.is_sqlite:
-        return there, []
-    engine = sa.create_engine(ground.database_url)
-    tables = sa.inspect(engine).get_table_names()
-    engine.dispose()
-    return there, tables
-
-
-def damage(folder: Path) -> str:
-    """What verify says of it."""
-    try:
-        return "\n".join(verify.backup(folder, silent()).lines())
-    except DamagedBackup as error:
-        return str(error)
-
-
-def change_manifest(folder: Path, **changes: object) -> None:
-    """As its maker would have written it."""
-    content = json.loads((folder / "backup.json").read_text()) | changes
-    del content["sha256"]
-    content["sha256"] = manifest._digest(content)
-    (folder / "backup.json").write_text(json.dumps(content))
-
-
-def change_files(folder: Path, before: str, after: str) -> None:
-    listed = folder / "files.jsonl"
-    listed.write_text(listed.read_text().replace(before, after))
-    part = files.described(listed)
-    change_manifest(folder, files={"name": part.name, "size_bytes": part.size_bytes, "sha256": part.sha256})
-
-
-def killed(ground: Ground, step: str, *arguments: str) -> None:
-    """The command, in a process that is gone when it comes to this step."""
-    module, _, name = step.rpartition(".")
-    script = (
-        f"import os, sys, {module} as it\n"
-        f"it.{name} = lambda *_, **__: os._exit(9)\n"
-        "from control_plane.keeping.__main__ import main\n"
-        "main(sys.argv[1:])\n"
-    )
-    assert command(ground, "-c", script, *arguments).returncode == 9
-
-
-def command(ground: Ground, *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = arguments if arguments[0] == "-c" else ("-m", *arguments)
-    environment = {
-        **os.environ,
-        "INTERLOCK_DATA_DIR": str(ground.data_dir),
-        "INTERLOCK_DATABASE_URL": ground.database_url.render_as_string(hide_password=False),
-        "INTERLOCK_MASTER_KEY": ground.master_key,
-    }
-    return subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, check=False, timeout=60
-    )

@@ -18,7 +18,7 @@ from control_plane.storage import finished_output, seekable
 from control_plane.storage.finished_output import compressed_path
 from control_plane.storage.tables import audit_events, late_evidence
 from interlock.v1 import run_pb2
-from tests.integration.keeping.conftest import Past
+from tests.integration.keeping.installations import Past
 
 LINES = b"".join(b"line %d of the plan\n" % number for number in range(60_000))
 DAY_S = 86_400
@@ -54,6 +54,7 @@ async def test_it_is_recorded_once_with_both_lengths(past: Past) -> None:
     assert events[0].details == f'{{"compressed_bytes": {compressed_bytes}, "size_bytes": {len(LINES)}}}'
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_who_has_the_old_file_open_reads_on_in_it(past: Past) -> None:
     run_id = await past.run(LINES)
     with finished_output.opened(past.outputs.path(run_id)) as stored:
@@ -65,6 +66,7 @@ async def test_who_has_the_old_file_open_reads_on_in_it(past: Past) -> None:
         assert first + b"".join(blocks) == LINES
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("damage", [LINES[:-1], LINES[:-1] + b"?", LINES + b"more\n"])
 async def test_an_output_that_is_not_the_one_on_record_is_left_alone(past: Past, damage: bytes) -> None:
     run_id = await past.run(damage, recorded=LINES)
@@ -93,6 +95,7 @@ async def test_what_an_abandoned_runs_runner_may_still_write_to_is_left_alone(pa
     assert await read(past, run_id, 0) == late_lines
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("step", ["written", "renamed"])
 async def test_a_crash_in_the_middle_is_made_good_by_the_next_round(past: Past, step: str) -> None:
     run_id = await past.run(LINES)
@@ -106,6 +109,7 @@ async def test_a_crash_in_the_middle_is_made_good_by_the_next_round(past: Past, 
     assert await read(past, run_id, 0) == LINES
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_damaged_compressed_output_ends_where_it_is_damaged(past: Past) -> None:
     run_id = await past.run(LINES)
     await Compression(past.db, past.outputs, InPlace(past.outputs), after_s=0).round()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
 
-from control_plane import object_address
 from control_plane.keeping import stored, verify
 from control_plane.keeping.errors import DatabaseUnfit, Refused
 from control_plane.keeping.ground import Ground
@@ -17,35 +15,10 @@ from control_plane.object_address import ObjectAddress
 from control_plane.storage import segments
 from control_plane.storage.database import Database
 from control_plane.storage.object_store import ObjectStore
-from scripts import objects, postgres
 from tests.databases import Databases
 from tests.integration.keeping import installations
-from tests.integration.keeping.conftest import Past
 from tests.integration.keeping.installations import Installation, made_backup, restored, silent, tree
-from tests.integration.keeping.test_backup import change_manifest
-
-
-@pytest.fixture
-def address(object_server: objects.Server, monkeypatch: pytest.MonkeyPatch) -> ObjectAddress:
-    """A bucket with nothing in it; its credentials are in the environment."""
-    environment = object_server.environment()
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    found = object_address.read(environment)
-    assert found is not None
-    return found
-
-
-@pytest.fixture
-async def live(past: Past, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
-    if not past.db.is_sqlite:
-        monkeypatch.setenv("PATH", f"{postgres.ensure()}{os.pathsep}{os.environ['PATH']}")
-    return await installations.furnished(past, tmp_path)
-
-
-@pytest.fixture
-def kind(live: Installation) -> str:
-    return live.ground.database_url.get_backend_name()
+from tests.integration.keeping.spoiling import change_manifest
 
 
 def test_from_files_to_an_object_store_and_back_no_byte_is_lost(

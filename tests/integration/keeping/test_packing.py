@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 import zstandard
 
-from control_plane import object_address
 from control_plane.keeping import stored
 from control_plane.keeping.compression import Compression
 from control_plane.keeping.ground import Ground
@@ -24,8 +23,7 @@ from control_plane.storage.object_store import ObjectStore
 from control_plane.storage.output_objects import OutputObjects
 from control_plane.storage.segments import Segment
 from control_plane.storage.tables import audit_events
-from scripts import objects
-from tests.integration.keeping.conftest import Past
+from tests.integration.keeping.installations import Past
 
 LINES = b"".join(b"line %d of the plan\n" % number for number in range(40_000))
 
@@ -78,14 +76,7 @@ class Bucket:
 
 
 @pytest.fixture
-def bucket(
-    past: Past, object_server: objects.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Bucket:
-    environment = object_server.environment()
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    address = object_address.read(environment)
-    assert address is not None
+def bucket(past: Past, address: ObjectAddress, tmp_path: Path) -> Bucket:
     return Bucket(past, address, tmp_path)
 
 

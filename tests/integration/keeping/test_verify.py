@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from control_plane.keeping.report import Fault
 from tests.integration.audit.house import House
-from tests.integration.keeping import installations
-from tests.integration.keeping.conftest import Past
 from tests.integration.keeping.installations import Installation
-
-
-@pytest.fixture
-async def live(past: Past, tmp_path: Path) -> Installation:
-    return await installations.furnished(past, tmp_path)
 
 
 def test_an_installation_that_is_whole_is_intact(live: Installation) -> None:
