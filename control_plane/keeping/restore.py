@@ -199,7 +199,8 @@ def _tell(engine: sa.Engine, details: Mapping[str, object], part: Path) -> None:
     with engine.connect() as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        store.arrived(connection, details, uploading.listed(part))
+        in_objects = (part / uploading.ROWS).exists()
+        store.arrived(connection, details, in_objects=in_objects, uploaded=uploading.listed(part))
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("COMMIT")
         connection.commit()

@@ -97,8 +97,11 @@ _KEY = sa.select(installation.c.key_fingerprint)
 _REVISION = sa.text("SELECT version_num FROM alembic_version")
 _NO_REPLICAS = sa.delete(replicas)
 _NO_SEGMENTS = sa.delete(output_segments)
-_NOTHING_MOVED = (
-    sa.update(runs).where(runs.c.output_kept_as == sa.literal_column("'moved'")).values(output_kept_as="")
+# As it was written: it may be compressed, or packed, anew.
+_AS_WRITTEN = (
+    sa.update(runs)
+    .where(runs.c.output_kept_as.in_(sa.bindparam("kept_as", expanding=True)))
+    .values(output_kept_as="")
 )
 _NOBODY_CONNECTED = (
     sa.update(runner_connections)
@@ -164,7 +167,13 @@ def revision(connection: sa.Connection) -> str | None:
     return connection.execute(_REVISION).scalar_one_or_none()
 
 
-def arrived(connection: sa.Connection, details: Mapping[str, object], uploaded: Iterable[Segment]) -> None:
+def arrived(
+    connection: sa.Connection,
+    details: Mapping[str, object],
+    *,
+    in_objects: bool,
+    uploaded: Iterable[Segment],
+) -> None:
     """After a restore: who was connected is not here, output is where it was put now, and the log says what happened."""
     names = sa.inspect(connection).get_table_names()
     if runner_connections.name in names:
@@ -173,7 +182,8 @@ def arrived(connection: sa.Connection, details: Mapping[str, object], uploaded: 
         connection.execute(_NO_REPLICAS)
     if output_segments.name in names:
         connection.execute(_NO_SEGMENTS)
-        connection.execute(_NOTHING_MOVED)
+        gone = ["moved", "compressed"] if in_objects else ["moved"]
+        connection.execute(_AS_WRITTEN, {"kept_as": gone})
         for segment in uploaded:
             segments.insert(connection, segment)
     events.record(connection, SYSTEM, "installation.restored", "installation", "", details=details)

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from control_plane import object_address
 from control_plane.keeping import stored, verify
+from control_plane.keeping.compression import Compression
 from control_plane.keeping.errors import DatabaseUnfit, Refused
 from control_plane.keeping.ground import Ground
+from control_plane.keeping.packing import InObjectStore
 from control_plane.keeping.wanted import Wanted, examine
 from control_plane.object_address import ObjectAddress
 from control_plane.storage import segments
 from control_plane.storage.database import Database
 from control_plane.storage.object_store import ObjectStore
+from control_plane.storage.output_files import OutputFiles
+from control_plane.storage.output_objects import OutputObjects
+from scripts import objects
 from tests.databases import Databases
 from tests.integration.keeping import installations
 from tests.integration.keeping.installations import Installation, made_backup, restored, silent, tree
@@ -22,7 +28,12 @@ from tests.integration.keeping.spoiling import change_manifest
 
 
 def test_from_files_to_an_object_store_and_back_no_byte_is_lost(
-    live: Installation, kind: str, databases: Databases, tmp_path: Path, address: ObjectAddress
+    live: Installation,
+    kind: str,
+    databases: Databases,
+    tmp_path: Path,
+    address: ObjectAddress,
+    object_server: objects.Server,
 ) -> None:
     folder, _ = made_backup(live, tmp_path / "of files")
     with installations.empty_ground(databases, kind, tmp_path / "new", object_store=address) as ground:
@@ -32,9 +43,14 @@ def test_from_files_to_an_object_store_and_back_no_byte_is_lost(
         checked = verify.installation(ground, None, silent())
         assert (checked.faults, checked.outputs, checked.archives) == ([], 5, 2)
 
+        asyncio.run(pack(ground, address))
         again, report = made_backup(Installation(live.past, ground, {}), tmp_path / "of objects")
         assert (report.faults, report.outputs, report.archives) == ([], 5, 2)
         assert verify.backup(again, silent()).intact
+    other = object_address.read(object_server.environment())
+    with installations.empty_ground(databases, kind, tmp_path / "other", object_store=other) as ground:
+        restored(again, ground)
+        assert verify.installation(ground, None, silent()).intact
     with installations.empty_ground(databases, kind, tmp_path / "files") as ground:
         restored(again, ground)
         assert verify.installation(ground, None, silent()).intact
@@ -90,6 +106,17 @@ def test_a_backup_of_a_release_without_object_stores_goes_to_files_only(
         pytest.raises(DatabaseUnfit, match="restore it without INTERLOCK_OBJECT_STORE_URL"),
     ):
         restored(folder, ground)
+
+
+async def pack(ground: Ground, address: ObjectAddress) -> None:
+    """Moves what is over into packs, and removes what was written."""
+    db = Database(ground.database_url.render_as_string(hide_password=False))
+    store, in_files = ObjectStore(address), OutputFiles(ground.output)
+    outputs = OutputObjects(db, store, in_files)
+    keeper = InObjectStore(db, store, outputs, in_files, ground.data_dir, stays_s=0)
+    compression = Compression(db, outputs, keeper, after_s=0)
+    assert [await compression.round(), await compression.round()] == [2, 0]
+    db.close()
 
 
 def outputs_of(ground: Ground) -> dict[str, str]:
