@@ -20,7 +20,7 @@ from control_plane.storage.database import Database
 from control_plane.storage.object_store import ObjectStore
 from control_plane.storage.output_files import OutputFiles
 from control_plane.storage.outputs import Outputs, RunOutput, StoredOutput, WriterFenced
-from control_plane.storage.packs import LOOK_S, PackedRuns, PackReader
+from control_plane.storage.packs import LOOK_AT_END_S, LOOK_S, PackedRuns, PackReader
 from control_plane.storage.segment_reading import BLOCK_BYTES, SegmentIndex, SegmentReader
 from control_plane.storage.segments import Segment
 
@@ -109,8 +109,11 @@ class OutputObjects(Outputs):
             return b""
         if not await self._packed.has(run_id, within_s=LOOK_S):
             data = await self._read_as_written(run_id, offset, length)
-            # At its end; or what was known here has gone, since a pack took its place.
-            if data or not await self._packed.has(run_id):
+            if data:
+                return data
+            # What was known here has gone, since a pack took its place; or this is the end.
+            within_s = 0.0 if self._index.knows(run_id, offset) else LOOK_AT_END_S
+            if not await self._packed.has(run_id, within_s=within_s):
                 return data
             self._index.forget(run_id)
         return await self._packs.read(run_id, offset, length)

@@ -26,6 +26,8 @@ T = TypeVar("T")
 _REMEMBERED: Final = 64
 _REMEMBERED_RUNS: Final = 4096
 LOOK_S: Final = 30.0
+# At the end of what was written, where watchers wait, and come back with each segment.
+LOOK_AT_END_S: Final = 1.0
 # Longer, by what a slow reader may take for one read.
 STAYS_S: Final = 90.0
 
@@ -45,17 +47,33 @@ class PackedRuns:
         self._db = db
         # True, or False and when that was seen.
         self._seen: OrderedDict[str, tuple[bool, float]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[bool]] = {}
 
-    async def has(self, run_id: str, *, within_s: float = 0.0) -> bool:
-        """`within_s`: a no may be so old."""
-        now_s = asyncio.get_running_loop().time()
+    async def has(self, run_id: str, *, within_s: float) -> bool:
+        """`within_s`: a no may be so old. However many ask, the database is asked once."""
         is_packed, seen_s = self._seen.get(run_id, (False, -math.inf))
-        if not is_packed and now_s - seen_s >= within_s:
-            is_packed = await self._db.read(lambda tx: segments.is_packed(tx, run_id))
-            self._seen[run_id] = (is_packed, now_s)
-            if len(self._seen) > _REMEMBERED_RUNS:
-                self._seen.popitem(last=False)
+        if is_packed or asyncio.get_running_loop().time() - seen_s < within_s:
+            return is_packed
+        asking = self._asking.get(run_id)
+        if asking is None:
+            asking = self._asking[run_id] = asyncio.create_task(self._ask(run_id))
+            asking.add_done_callback(partial(self._asked, run_id))
+        # Who waits may leave; the others want it still.
+        return await asyncio.shield(asking)
+
+    async def _ask(self, run_id: str) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        is_packed = await self._db.read(lambda tx: segments.is_packed(tx, run_id))
+        self._seen[run_id] = (is_packed, now_s)
+        if len(self._seen) > _REMEMBERED_RUNS:
+            self._seen.popitem(last=False)
         return is_packed
+
+    def _asked(self, run_id: str, asking: asyncio.Task[bool]) -> None:
+        del self._asking[run_id]
+        if not asking.cancelled():
+            # Nobody may be left who hears of it.
+            asking.exception()
 
 
 class PackReader:

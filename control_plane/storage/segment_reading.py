@@ -71,6 +71,10 @@ class SegmentIndex:
         await self._look(run_id, known)
         return [segment for segment in known.segments if segment.offset >= offset]
 
+    def knows(self, run_id: str, offset: int) -> bool:
+        """A segment with this byte was seen."""
+        return run_id in self._runs and offset < self._runs[run_id].end
+
     def forget(self, run_id: str) -> None:
         """They are gone: a pack took their place."""
         self._runs.pop(run_id, None)

@@ -259,6 +259,27 @@ async def test_many_who_read_the_same_fetch_it_once(place: Place, outputs: Outpu
     assert len(counting.gets) == 1
 
 
+async def test_many_who_wait_at_the_end_ask_the_database_as_often_as_one(
+    place: Place, outputs: OutputObjects, bucket: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await outputs.append(place.run_id, 0, b"all")
+    await outputs.flush(place.run_id)
+    elsewhere = OutputObjects(place.world.db, bucket, OutputFiles(place.folder))
+    asked: list[Unit[object]] = []
+    read = place.world.db.read
+
+    async def counted(unit: Unit[object]) -> object:
+        asked.append(unit)
+        return await read(unit)
+
+    monkeypatch.setattr(place.world.db, "read", counted)
+    assert await elsewhere.read(place.run_id, 3, 100) == b""
+    of_one = len(asked)
+    asked.clear()
+    assert await asyncio.gather(*(elsewhere.read(place.run_id, 3, 100) for _ in range(50))) == [b""] * 50
+    assert len(asked) <= of_one
+
+
 async def test_a_watcher_elsewhere_sees_what_was_stored_while_others_looked(
     place: Place, outputs: OutputObjects, bucket: CountingStore
 ) -> None:
