@@ -153,7 +153,7 @@ def _listed(samples: Sequence[float]) -> str:
 def commit() -> str:
     return subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"],
-        capture_output=True, text=True, check=True, cwd=LATEST.parent,
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
     ).stdout.strip()  # fmt: skip
 
 

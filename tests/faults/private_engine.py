@@ -58,9 +58,14 @@ class PrivateEngine:
             for container in client.containers.list(all=True):
                 container.remove(force=True)
         self.stop()
-        # It makes its folder a mount of its own and leaves it one.
-        data = str(self._folder / "data")
-        subprocess.run(["umount", "--lazy", data], stderr=subprocess.DEVNULL, check=False)
+        # It makes its folder a mount of its own and leaves it one, and sometimes a container's network.
+        for mount in reversed(self._mounts()):
+            subprocess.run(["umount", "--lazy", mount], stderr=subprocess.DEVNULL, check=False)
+
+    def _mounts(self) -> list[str]:
+        """Below its folder, the inner ones last."""
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return sorted(mount for line in lines if (mount := line.split()[4]).startswith(f"{self._folder}/"))
 
     def _answers(self) -> bool:
         try:

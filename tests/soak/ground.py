@@ -187,7 +187,7 @@ async def _object_store(parts: contextlib.AsyncExitStack) -> tuple[dict[str, Wir
 @contextlib.contextmanager
 def _own_engine(engine_url: str, image: str) -> Iterator[PrivateEngine]:
     with (
-        tempfile.TemporaryDirectory(prefix="soak-") as folder,
+        tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder,
         contextlib.closing(docker.DockerClient(engine_url)) as source,
         private_engine.started(Path(folder), image, source, live_restore=True) as engine,
     ):
