@@ -144,8 +144,8 @@ class House:
         await part.logged("runner.ready")
         return part
 
-    def connect(self, api_key: str = "") -> Client:
-        return interlock.connect(self.address, api_key=api_key or self.admin_key)
+    def connect(self, api_key: str = "", *, retry: interlock.Retry | None = None) -> Client:
+        return interlock.connect(self.address, api_key=api_key or self.admin_key, retry=retry)
 
     def close(self) -> None:
         """Ends every process, runners first."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import interlock
 from interlock.client import Client
 from tests import house as houses
-from tests.house import House
+from tests.house import START_S, House
 
 
 @pytest.fixture
@@ -22,5 +23,6 @@ async def house(tmp_path: Path, engine_url: str) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def client(house: House) -> AsyncIterator[Client]:
-    async with house.connect() as connected:
+    """Waits for a killed server as long as a loaded machine needs to start another."""
+    async with house.connect(retry=interlock.Retry(give_up_after_s=3 * START_S)) as connected:
         yield connected
