@@ -80,7 +80,9 @@ async def test_a_backup_that_was_made_while_tasks_performed_is_restored_and_serv
         busy = asyncio.create_task(keep_busy(client, other.id))
         backup = str(tmp_path / "backup")
         made = await admin(house, "backup", backup, "--master-key", KEY_WORDS, "-o", "json")
+        assert not busy.done()
         busy.cancel()
+        await asyncio.gather(busy, return_exceptions=True)
         assert (made.exit_code, made.json["intact"]) == (0, True), made.stderr
         assert "outputs:" in made.stderr
 

@@ -57,3 +57,17 @@ def test_everything_has_a_default_below_one_folder(tmp_path: Path) -> None:
     settings = read(DATA_DIR=str(tmp_path))
     assert settings.database_url == f"sqlite:///{tmp_path}/interlock.db"
     assert settings.listen == config.DEFAULT_LISTEN
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("", None), ("never", None), ("0s", 0), ("90s", 90), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000)],
+)
+def test_output_is_compressed_after_a_number_with_a_unit_or_never(text: str, seconds: float | None) -> None:
+    assert read(COMPRESS_AFTER=text).compress_after_s == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "d", "-1d", "1.5h", "30 d", "soon"])
+def test_another_word_for_it_is_refused_with_how_to_write_it(text: str) -> None:
+    with pytest.raises(config.ConfigError, match=r"INTERLOCK_COMPRESS_AFTER=.*such as 12h or 30d, or never"):
+        read(COMPRESS_AFTER=text)
