@@ -17,7 +17,7 @@ import interlock
 from benchmarks import policy_set
 from benchmarks.garbling import Garbler
 from benchmarks.ground import Ground
-from benchmarks.processes import opa_of
+from benchmarks.processes import opas_of
 from benchmarks.results import Figure
 from interlock import errors
 from policies.workbench.toolchain import find_opa
@@ -94,17 +94,20 @@ async def _call(site: House, key: str, calls: int, trouble: Trouble) -> Counter[
 async def _kill(site: House) -> None:
     while True:
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            os.kill(opa_of(site.server.pid), signal.SIGKILL)
+            for pid in opas_of(site.server.pid):
+                os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(_UP_S)  # it may decide in between
 
 
 async def _stop(site: House) -> None:
     while True:
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            pid = opa_of(site.server.pid)
-            os.kill(pid, signal.SIGSTOP)
-            await asyncio.sleep(_STOPPED_S)
-            os.kill(pid, signal.SIGCONT)
+            pids = opas_of(site.server.pid)
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(_STOPPED_S if pids else 0)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
         await asyncio.sleep(_UP_S)
 
 

@@ -10,7 +10,7 @@ import time
 import interlock
 from benchmarks import caller, policy_set
 from benchmarks.ground import Ground
-from benchmarks.processes import opa_of
+from benchmarks.processes import opas_of
 from benchmarks.quiet import WINDOWS, Windows
 from benchmarks.results import Figure
 from interlock import errors
@@ -39,7 +39,8 @@ async def measure(ground: Ground) -> list[Figure]:
                 await asyncio.sleep(_LIFE_S)
                 async with windows.window() as values:
                     killed = time.monotonic()
-                    os.kill(opa_of(site.server.pid), signal.SIGKILL)
+                    for pid in opas_of(site.server.pid):
+                        os.kill(pid, signal.SIGKILL)
                     while not await _right(client):
                         await asyncio.sleep(_LOOK_S)
                     values["opa_restart_s"] = time.monotonic() - killed

@@ -41,12 +41,9 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def opa_of(server_pid: int) -> int:
-    """The OPA that a control plane has started last. Raises ProcessLookupError while there is none."""
-    for member in reversed(family(server_pid)):
-        if Path(f"/proc/{member}/comm").read_text() == "opa\n":
-            return member
-    raise ProcessLookupError(f"{server_pid} has no OPA")
+def opas_of(server_pid: int) -> list[int]:
+    """The OPA that decides for a control plane, and any that it started beside."""
+    return [each for each in family(server_pid) if Path(f"/proc/{each}/comm").read_text() == "opa\n"]
 
 
 def family_cpu_s(pid: int) -> float:
