@@ -229,7 +229,7 @@ class PolicyCatalog:
         if repeated := {name for name in [file, *tests] if [file, *tests].count(name) > 1}:
             raise errors.InvalidField("tests", f"has {min(repeated)} twice")
         bodies = {test.file_name: test.body for test in request.tests}
-        return await self._engine.check(kind, request.policy.body, file, tests=bodies)
+        return await self._engine.check(kind, request.policy.body, file, tests=bodies, is_linted=True)
 
     async def _message(self, row: sa.Row[Any]) -> policy_pb2.Policy:
         stacks = await self._db.read(lambda tx: store.attached_stacks(tx, row.id))

@@ -138,15 +138,23 @@ class PolicyEngine:
         self._evaluator.ledger = ledger
 
     async def check(
-        self, kind: Kind, text: str, filename: str = "policy.rego", *, tests: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        text: str,
+        filename: str = "policy.rego",
+        *,
+        tests: Mapping[str, str] | None = None,
+        is_linted: bool = False,
     ) -> CompiledPolicy:
-        """Everything that an upload needs, without changing anything; `tests` are texts by file name.
+        """Everything that an upload needs, without changing anything; `tests` are texts by file name. `is_linted`: with
+        Regal's advice, where there is one.
 
         Raises:
             PolicyRefused: with findings at the author's lines.
         """
         try:
-            return await upload.accepted(self._compiler, kind, text, filename, tests or {}, self._linter)
+            linter = self._linter if is_linted else None
+            return await upload.accepted(self._compiler, kind, text, filename, tests or {}, linter)
         except TextRefusedError as refused:
             raise PolicyRefused(refused.findings) from refused
 

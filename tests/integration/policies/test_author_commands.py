@@ -13,7 +13,7 @@ import pytest
 
 from interlock.cli import app
 from interlock.cli.policy_tests import ranges
-from policies.workbench import guessing, regal
+from policies.workbench import guessing, regal, toolchain
 from policies.workbench.compiler import Compiler
 from policies.workbench.kinds import Kind
 
@@ -380,6 +380,21 @@ def test_eval_shows_prints_and_values_of_a_v0_policy_at_its_own_lines(run: Run) 
     assert (whole["outcome"], whole["values"]) == ("gives no access", {})
     assert whole["prints"] == [{"line": 4, "text": 'teams ["web", "db"]'}]
     assert whole["clauses"][0]["stopped"]["number"] == 6
+
+
+def test_eval_gives_the_result_where_its_way_is_too_long_to_be_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(
+        a__rego='package a\n\ndeny contains "x" if {\n\tsome i in numbers.range(1, 300)\n\ti == 300\n}\n',
+        input__json="{}",
+    )
+    monkeypatch.setattr(toolchain, "_OUTPUT_LIMIT_BYTES", 300_000)
+
+    judged = run("eval", "a.rego", "--input", "input.json")
+
+    assert judged.out.splitlines() == ["a.rego denies", 'deny\t["x"]']
+    assert "too much for its way to be shown" in judged.err
 
 
 def test_eval_says_which_fields_no_real_input_has(run: Run) -> None:
