@@ -82,7 +82,8 @@ def _judge(bug: Bug | None, finder: Finder, seeds: Sequence[str]) -> Verdict:
             edit.apply(root)
         for seed in seeds if finder == "soak" else seeds[:1]:
             looks.append(_soak(root, seed) if finder == "soak" else _model(root))
-            print(f"  {looks[-1].by}: {looks[-1].finding or 'nothing found'}", flush=True)
+            found = looks[-1].finding or "nothing found"
+            print(f"  {looks[-1].by}, {looks[-1].faults} faults: {found}", flush=True)
             if looks[-1].finding:
                 break
     return Verdict(what, looks, time.monotonic() - began)
