@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import time
@@ -75,6 +76,9 @@ def _run(kind: str, seed: str, seconds: float, options: argparse.Namespace) -> O
     print(f"{outcome.summary()}, took {time.monotonic() - began:.0f} s", flush=True)
     for violation in outcome.violations:
         print(f"VIOLATION {violation}", flush=True)
+    if not outcome.violations:
+        # Else its logs tell more.
+        shutil.rmtree(folder, ignore_errors=True)
     return outcome
 
 
