@@ -25,6 +25,8 @@ _MAX_QUERIES_AT_ONCE = 16
 _PROBE_TIMEOUT_S = 0.5
 # What is still asked after this time when its caller goes away is looked into; most answers take a millisecond.
 _SUSPICIOUS_S = 0.2
+# How many deadlines a decision waits to be told which policy is to blame.
+_EXAMINATION_DEADLINES = 3
 
 Answer: TypeAlias = list[Evaluation]
 _T = TypeVar("_T")
@@ -82,7 +84,7 @@ class Evaluator:
         """Each question's evaluations, one per policy, in order, each by just the revision asked for.
 
         A policy in quarantine fails at once. Any other failure takes up to a second deadline, in which the policies
-        are tried one by one to name it.
+        are tried one by one to name it; on a slow machine more.
 
         Raises:
             EvaluationFailed: a policy errs, takes too long or needs too much memory; it is named where it can be found.
@@ -136,7 +138,7 @@ class Evaluator:
             answers = await self._evaluate(questions)
         except asyncio.CancelledError:
             is_suspicious = time.monotonic() - began > _SUSPICIOUS_S
-            if is_suspicious and not self._examiner.are_busy and not self._is_stopped:
+            if is_suspicious and not self._examiner.is_busy and not self._is_stopped:
                 self._own(self._examine(asking.alone(questions)))
             raise
         passed = {
@@ -176,9 +178,12 @@ class Evaluator:
             raise problem from None
 
     async def _slow_culprit(self, questions: Sequence[Question], late: _LateError) -> DomainError:
-        """Who took the time: a policy, or OPA itself, which then does not answer anything."""
+        """Who took the time: a policy, or OPA itself, which then does not answer anything.
+
+        Nor does it where a policy is at something that it cannot interrupt: so a few are examined then, too.
+        """
         self._opa.suspect(late.connection)
-        if not await _answers_at_all(late.connection):
+        if not await _answers_at_all(late.connection) and self._examiner.is_busy:
             return OpaUnavailable(str(late))
         report = await self._examined(questions)
         failures = (each for each in report.said if isinstance(each, EvaluationFailed))
@@ -204,8 +209,15 @@ class Evaluator:
         return None
 
     async def _examined(self, questions: Sequence[Question]) -> Report:
-        """Goes on to its end where nobody waits for it any more: or impatient callers would hide a policy."""
-        return await asyncio.shield(self._own(self._examine(asking.alone(questions))))
+        """Goes on to its end also where nobody waits for it any more: or impatient callers, and slow machines, would hide
+        a policy. Who waits is told nothing after `_EXAMINATION_DEADLINES` deadlines."""
+        suspects = asking.alone(questions)
+        examining = self._own(self._examine(suspects))
+        try:
+            async with asyncio.timeout(_EXAMINATION_DEADLINES * self._deadline_s):
+                return await asyncio.shield(examining)
+        except TimeoutError:
+            return Report([None] * len(suspects), [])
 
     async def _examine(self, suspects: Sequence[Question]) -> Report:
         report = await self._examiner.examine(suspects)

@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 # Apart from the one that serves, which may need more: a few policies alone have no use for as much.
 DEFAULT_MEMORY_BYTES: Final = 1 << 30
 _AT_ONCE: Final = 2
-# An examination is given up after so many deadlines: the machine is too slow to tell.
-_PATIENCE: Final = 4.0
+# An examination is given up after so many deadlines: the machine is too slow to tell. Its caller waits less.
+_PATIENCE: Final = 40.0
 _LOOK_S: Final = 0.02
 # How long one is watched that nobody waits for any more, and which share of a core it must use to be found at it still.
 _AFTERMATH_S: Final = 0.3
@@ -107,7 +107,7 @@ class Examiner:
         self._found: dict[tuple[str, int], tuple[float, Overrun]] = {}
 
     @property
-    def are_busy(self) -> bool:
+    def is_busy(self) -> bool:
         return self._turns.locked()
 
     async def examine(self, suspects: Sequence[Question]) -> Report:

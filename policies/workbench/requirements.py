@@ -10,7 +10,8 @@ from policies.workbench.kinds import Kind
 from policies.workbench.rewriting import RESERVED_PREFIX, is_own_reference
 from policies.workbench.syntax import Module, Node, Position, import_name, rule_name
 
-_RESERVED_PACKAGES = ("interlock", "system")
+# `data` is no package, and `package data.interlock` only looks like one.
+_RESERVED_PACKAGES = ("data", "interlock", "system")
 _HELPER = ["data", "interlock", "lib", "sanitized"]
 _REMOTE_SCHEMA = "interlock/remote-schema"
 _LITERALS = {"boolean", "string", "number", "null", "object", "array", "set"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ from tests.integration.policies.house import (
     ref,
 )
 
+WITHIN_S = 180
 CONFLICT = 'package a\n\nword := "a" if true\n\nword := "b" if request.command == "ls"\n\ndeny contains word if true\n'
 CONFLICT_V0 = (
     'package a\n\nword = "a" { true }\nword = "b" { request.command == "ls" }\ndeny[word] { true }\n'
@@ -126,14 +128,23 @@ async def test_a_decision_waits_for_the_revision_that_is_just_being_loaded(house
 
 
 async def test_a_runaway_policy_is_named_and_the_others_go_on(opa_path: Path, compiler: Compiler) -> None:
-    async with House.opened(opa_path, compiler, deadline_s=0.5) as house:
+    async with House.opened(opa_path, compiler, deadline_s=1) as house:
         good = await house.load(Kind.TASK, DENY_NOTHING)
         bad = await house.load(Kind.TASK, RUNAWAY)
 
-        with pytest.raises(EvaluationFailed, match=r"more than 0\.5 s") as caught:
-            await house.task(good, bad)
+        async def named() -> EvaluationFailed:
+            """Where the machine is too slow to tell in time, nobody is named yet."""
+            while True:
+                with contextlib.suppress(OpaUnavailable):
+                    try:
+                        await house.task(good, bad)
+                    except EvaluationFailed as failure:
+                        return failure
 
-        assert caught.value.policy_id == bad.id
+        async with asyncio.timeout(WITHIN_S):
+            failure = await named()
+
+        assert failure.policy_id == bad.id
         assert (await house.task(good)).is_allowed
 
 
