@@ -62,7 +62,7 @@ async def test_of_two_units_that_wait_for_each_other_both_are_done(two_rows: Dat
             attempts.append(first)
             add_one(tx, first)
             if len(attempts) <= 2:
-                both_hold_one.wait(10)
+                both_hold_one.wait(60)
             add_one(tx, second)
 
         return run  # type: ignore[return-value]
@@ -71,7 +71,7 @@ async def test_of_two_units_that_wait_for_each_other_both_are_done(two_rows: Dat
 
     statement = sa.select(COUNTERS.c.value).where(COUNTERS.c.name.in_(["a", "b"]))
     assert await two_rows.read(lambda tx: list(tx.execute(statement).scalars())) == [2, 2]
-    assert len(attempts) == 3
+    assert len(attempts) >= 3  # whoever is done anew may meet the other once more
 
 
 async def test_a_read_sees_one_moment_whatever_is_written_meanwhile(two_rows: Database) -> None:
@@ -81,11 +81,11 @@ async def test_a_read_sees_one_moment_whatever_is_written_meanwhile(two_rows: Da
     def looks_twice(tx: sa.Connection) -> list[int]:
         before = tx.execute(value).scalar_one()
         has_looked.set()
-        was_written.wait(10)
+        was_written.wait(60)
         return [before, tx.execute(value).scalar_one()]
 
     reading = asyncio.create_task(two_rows.read(looks_twice))
-    await asyncio.to_thread(has_looked.wait, 10)
+    await asyncio.to_thread(has_looked.wait, 60)
     await two_rows.write(lambda tx: add_one(tx, "a"))
     was_written.set()
     assert await reading == [0, 0]
