@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from control_plane import errors
+from control_plane import errors, ids
+from control_plane.clock import to_timestamp
 from control_plane.identity.principal import Principal
+from control_plane.ids import DecisionId
 from control_plane.keys import MasterKey, Sealer
 from control_plane.paging import PageTokens
 from control_plane.policies import decisions as decided
@@ -170,10 +173,17 @@ async def test_only_decisions_of_the_stack_the_label_and_the_time_are_evaluated(
     assert (await bench.run(NO_APPLY, label="green")).counts == (1, 1, 0, 0)
     with pytest.raises(errors.NotFound):
         await bench.run(NO_APPLY, stack_id="never-made")
-    newest = await bench.record(task("apply"))
-    since = (await bench.run(NO_APPLY, max_changes=4)).changes[-1].create_time
+    hour_us = 3_600_000_000
+    last_year = [
+        dataclasses.replace(task("apply"), id=DecisionId(ids.first_id("dec", at)), decided_at=at)
+        for at in (1_700_000_000_000_000, 1_700_000_000_000_000 + hour_us)
+    ]
+    await bench.record(*last_year)
+    assert (await bench.run(NO_APPLY)).report.decisions == 5
+    since = to_timestamp(last_year[0].decided_at + hour_us // 2)
     outcome = await bench.run(NO_APPLY, since=since)
-    assert newest[0] in [each.decision_id for each in outcome.changes]
+    assert outcome.report.decisions == 4
+    assert outcome.changes[0].decision_id == last_year[1].id
 
 
 async def test_access_is_tried_on_the_tasks_that_it_let_pass(bench: Bench) -> None:
