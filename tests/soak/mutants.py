@@ -28,7 +28,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 _CACHE: Final = ROOT / ".cache"
 # Made by set-up, and not in git.
 _GENERATED: Final = ("interlock/v1", "interlock/_vendor", "proto/buf")
-_SEEDS: Final = tuple(f"mutant-{number}" for number in range(1, 9))
+# The first two kill the control plane most often.
+_SEEDS: Final = tuple(f"mutant-{number}" for number in (5, 8, 1, 2, 3, 4, 6, 7))
 _SOAK_S: Final = 60
 # What is still waiting so long after the last fault is stuck: a bug that never lets a run end shows so.
 _PATIENCE_S: Final = 60
