@@ -31,6 +31,8 @@ _LONGEST_LINE_BYTES = 1 << 20
 _EXHAUSTED = (
     "out of memory", "cannot allocate memory", "cannot map pages", "failed to create new OS thread",
     "stack exceeds",
+    # Where the runtime itself is refused a page, it does not always get to say so.
+    "SIGSEGV",
 )  # fmt: skip
 
 

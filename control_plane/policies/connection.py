@@ -19,7 +19,7 @@ _DECISIONS = "/".join(["data", *DISPATCHER_PATH.split("."), DISPATCHER_RULE])
 # Loading one policy beside 10 000 others takes OPA 3 s.
 _CHANGE_TIMEOUT_S = 30.0
 # A process that ends for want of memory writes down first what all its threads were at.
-_LAST_WORDS_S = 0.5
+_LAST_WORDS_S = 1.0
 # A compressed answer costs both sides more than the bytes it saves on loopback.
 _HEADERS = {"Accept-Encoding": "identity"}
 
@@ -139,10 +139,10 @@ class Connection:
         """Returns once nothing that was asked waits for its answer."""
         await self._idle.wait()
 
-    async def is_starved(self) -> bool:
+    async def is_starved(self, *, within_s: float = _LAST_WORDS_S) -> bool:
         """Its OPA has ended for want of memory. Waits a moment for its last words, where it was lost just now."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
+            async with asyncio.timeout(within_s):
                 await self.ended.wait()
         return self.was_exhausted
 

@@ -31,6 +31,8 @@ _AT_ONCE: Final = 2
 # An examination is given up after so many deadlines: the machine is too slow to tell. Its caller waits less.
 _PATIENCE: Final = 40.0
 _LOOK_S: Final = 0.02
+# One that runs out of memory says so at length before it ends.
+_LAST_WORDS_S: Final = 10.0
 # How long one is watched that nobody waits for any more, and which share of a core it must use to be found at it still.
 _AFTERMATH_S: Final = 0.3
 _STILL_BUSY: Final = 0.3
@@ -182,8 +184,12 @@ class Examiner:
         while waiting:
             done, waiting = await asyncio.wait(waiting, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             if any(isinstance(task.exception(), ConnectionLostError) for task in done):
-                return _End.OUT_OF_MEMORY if await child.connection.is_starved() else _End.VOID
-            if any(task.exception() is not None for task in done):
+                if await child.connection.is_starved(within_s=_LAST_WORDS_S):
+                    return _End.OUT_OF_MEMORY
+                log.warning("policy.not_examined", cause=f"its OPA died: {child.last_output[-200:]}")
+                return _End.VOID
+            if failures := [task.exception() for task in done if task.exception() is not None]:
+                log.warning("policy.not_examined", cause=str(failures[0]))
                 return _End.VOID
             if done:
                 before_s = child.cpu_s()

@@ -175,6 +175,8 @@ async def test_opa_is_not_sent_the_same_deadly_question_again(opa_path: Path, co
                 pids.add(house.opa.pid)
                 await asyncio.sleep(0.01)
 
+        await house.opa.connected()
+        pids.add(house.opa.pid)
         # The one that died, perhaps none for a moment, and the one that took over.
         assert len(pids - {None}) == 2
 
