@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -145,13 +145,23 @@ async def test_decisions_of_other_stacks_go_on_while_a_policy_is_found_and_quara
 
 
 @ON_SQLITE
-async def test_what_opa_cannot_interrupt_ends_with_its_process(keep: Keep) -> None:
+async def test_what_opa_cannot_interrupt_ends_with_its_process(
+    keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await keep.create(UNSTOPPABLE)
-    before = keep.house.opa.pid
+    before, replaced = keep.house.opa.pid, asyncio.Event()
+    renew = keep.house.opa.renew
 
+    async def renewed() -> Mapping[str, str]:
+        left_out = await renew()
+        replaced.set()
+        return left_out
+
+    monkeypatch.setattr(keep.house.opa, "renew", renewed)
     await keep.quarantined()
 
     async with asyncio.timeout(WITHIN_S):
+        await replaced.wait()
         while Path(f"/proc/{before}").exists():  # noqa: ASYNC240
             await asyncio.sleep(0.01)
     assert keep.house.opa.pid != before
