@@ -175,22 +175,22 @@ class Scheduler:
     ) -> list[_Claim]:
         """Confirmed plans come first: they hold their slot already, and somebody waits for them."""
         claims: list[_Claim] = []
-        for row in store.to_apply(connection, pool_ids, at_most):
+        for row in store.to_apply(connection, pool_ids, BATCH):
+            if len(claims) == at_most:
+                break
             room = max((room for room in rooms if room.pool_id == row.pool_id), key=lambda room: room.free)
-            if room.free == 0:
+            # However many a limit holds back: those behind them are looked at, too.
+            if room.free == 0 or caps.first_reached(room.pool_id, row.creator_login, row.labels) is not None:
                 continue
             run = store.find_to_claim(connection, row.id)
             if run is None or RunState(run.state) is not RunState.CONFIRMED or run.assignment_id:
-                continue
-            labels = store.labels(connection, run.stack_id) if caps.labels else []
-            if caps.first_reached(room.pool_id, run.creator_login, labels) is not None:
                 continue
             fence = store.hold_on(connection, run)
             if fence is None:
                 raise moves.SlotLost(f"{run.id} is CONFIRMED and does not hold the slot of {run.stack_id}")
             store.update(connection, run.id, fence=fence, runner_id=room.runner_id, pool_id=room.pool_id)
             claims.append(self._hand_out(connection, _moved(connection, run.id), room))
-            caps.started(room.pool_id, run.creator_login, labels)
+            caps.started(room.pool_id, run.creator_login, row.labels)
             room.free -= 1
         return claims
 

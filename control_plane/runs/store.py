@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -69,8 +69,8 @@ _TAKE_SLOT = (
 _UPDATE = sa.update(runs).where(runs.c.id == sa.bindparam("of_run"))
 
 # Confirmed plans that no runner has been given, those first that were confirmed first.
-_TO_APPLY = (
-    sa.select(runs.c.id, stacks.c.pool_id)
+_TO_APPLY: sa.Select[Any] = (
+    sa.select(runs.c.id, stacks.c.pool_id, runs.c.updated_at, runs.c.creator_login, stacks.c.labels)
     .join(stacks, stacks.c.id == runs.c.stack_id)
     .where(
         runs.c.state == sa.literal_column("'CONFIRMED'"),
@@ -79,6 +79,7 @@ _TO_APPLY = (
         sa.func.coalesce(stacks.c.pool_id, sa.literal_column("''")).in_(
             sa.bindparam("pool_ids", expanding=True)
         ),
+        sa.tuple_(runs.c.updated_at, runs.c.id) > sa.tuple_(sa.bindparam("after"), sa.bindparam("after_id")),
     )
     .order_by(runs.c.updated_at, runs.c.id)
     .limit(sa.bindparam("at_most"))
@@ -250,9 +251,17 @@ def take_slot(connection: sa.Connection, stack_id: str, run_id: str) -> int | No
     return int(row.fence)
 
 
-def to_apply(connection: sa.Connection, pool_ids: Sequence[str], at_most: int) -> Sequence[sa.Row[Any, Any]]:
-    """(id, pool_id) of CONFIRMED runs that wait for a runner."""
-    return connection.execute(_TO_APPLY, {"pool_ids": list(pool_ids), "at_most": at_most}).all()
+def to_apply(connection: sa.Connection, pool_ids: Sequence[str], page_size: int) -> Iterator[sa.Row[Any]]:
+    """(id, pool_id, updated_at, creator_login, labels) of CONFIRMED runs that wait for a runner; read as far as they are
+    asked for."""
+    place: dict[str, object] = {"after": -1, "after_id": ""}
+    while True:
+        page = {"pool_ids": list(pool_ids), "at_most": page_size, **place}
+        rows = connection.execute(_TO_APPLY, page).all()
+        yield from rows
+        if len(rows) < page_size:
+            return
+        place = {"after": rows[-1].updated_at, "after_id": rows[-1].id}
 
 
 def hold_on(connection: sa.Connection, run: sa.Row[Any]) -> int | None:

@@ -81,6 +81,24 @@ async def test_a_caller_at_its_limit_does_not_keep_a_stack_from_the_next_caller(
     assert await Dispatching(world.db).start_all(4) == [of_bob]
 
 
+async def test_a_confirmed_plan_that_a_limit_holds_back_keeps_no_other_from_its_runner(db: Database) -> None:
+    await add_stacks(db, STACKS[:2])
+    [of_ada] = await queue(db, ADA, STACKS[:1])
+    [of_bob] = await queue(db, BOB, STACKS[1:2])
+    dispatching = Dispatching(db, capacity=2)
+    await dispatching.start()
+    runs = tables.runs
+    confirmed = sa.update(runs).values(state="CONFIRMED", assignment_id="", runner_id="")
+    for updated_at, run_id in enumerate((of_ada, of_bob)):
+        one = confirmed.where(runs.c.id == run_id).values(updated_at=updated_at)
+        await db.write(lambda tx, one=one: tx.execute(one))  # type: ignore[misc]
+    await limit(db, Kind.CALLER, "ada", max_active=0)
+    await Dispatching(db, capacity=1).start()
+    rows = await db.read(lambda tx: [store.find(tx, run_id) for run_id in (of_ada, of_bob)])
+    # Bob's had its turn; that there is no plan to apply is another matter.
+    assert [row is not None and row.state for row in rows] == ["CONFIRMED", "FAILED"]
+
+
 async def test_a_label_that_gets_its_limit_while_many_wait_is_limited_at_once(db: Database) -> None:
     names = [f"prod-{number}" for number in range(200)]
     await add_stacks(db, names, labels=["prod"])

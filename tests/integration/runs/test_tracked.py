@@ -233,7 +233,7 @@ async def test_an_apply_whose_runner_is_lost_behind_the_gate_keeps_its_slot(
     ended = await world.db.write(lambda tx: reach._end_lease(tx, RUNNER, clock.now_us(), {}))
     assert not ended
     assert (await world.state(run), await world.holder()) == (RunState.APPLYING, run)
-    assert await world.db.write(lambda tx: store.to_apply(tx, ["public"], 10)) == []
+    assert await world.db.write(lambda tx: list(store.to_apply(tx, ["public"], 10))) == []
 
 
 async def test_a_discarded_plan_frees_the_slot_and_is_never_applied(

@@ -157,7 +157,7 @@ async def test_what_is_looked_up_again_and_again_is_found_by_its_index(db: Datab
         (lambda tx: lanes.open_lines(tx, "public"), "lanes_open"),
         (lambda tx: next(lanes.stacks_of_line(tx, "public", "ada", 16)), "lanes_open"),
         (lambda tx: lanes.claimable(tx, STACKS[7]), "runs_queued"),
-        (lambda tx: store.to_apply(tx, ["public"], 16), "runs_(to_apply|one_active|active_by_runner)"),
+        (lambda tx: list(store.to_apply(tx, ["public"], 16)), "runs_(to_apply|one_active|active_by_runner)"),
         (lambda tx: store.slot_times(tx, STACKS[7]), "runs_had_slot"),
         (lambda tx: store.may_time_out(tx, 16), "runs_may_time_out"),
     ]
