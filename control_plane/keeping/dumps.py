@@ -14,15 +14,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from control_plane.keeping import reading
+from control_plane.keeping import manifest, reading
 from control_plane.keeping.errors import DatabaseUnfit, Refused
 from control_plane.keeping.ground import Ground
 from control_plane.keeping.progress import Progress
 from control_plane.keeping.reading import Read
 from control_plane.storage.database import Unit
 
-SQLITE: Final = "database.sqlite"
-POSTGRESQL: Final = "database.pgdump"
+SQLITE: Final = manifest.DATABASES["sqlite"]
+POSTGRESQL: Final = manifest.DATABASES["postgresql"]
 _LOOK_S: Final = 0.2
 _EVERY_STEPS: Final = 100_000
 

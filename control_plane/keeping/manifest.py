@@ -24,6 +24,8 @@ NAME: Final = "backup.json"
 FILES: Final = "files.jsonl"
 _FORMAT: Final = "interlock-backup"
 _VERSION: Final = 1
+# By the kind of database: what its dump is called.
+DATABASES: Final = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
 _PATH: Final = re.compile(r"output/[0-9a-z]{2}/(run_[0-9a-z]+)\.log(?:\.zst)?|sources/[0-9a-f]{64}")
 
 
@@ -127,9 +129,19 @@ def _checked(folder: Path, content: dict[str, Any]) -> Manifest:
     if claimed != _digest(content):
         raise DamagedBackup(f"{folder / NAME} was changed after the backup was made: its digest is another")
     del content["format"], content["version"]
-    for name in ("database", "files"):
-        content[name] = StoredPart(**content[name])
-    return Manifest(**content)
+    try:
+        for name in ("database", "files"):
+            content[name] = StoredPart(**content[name])
+        manifest = Manifest(**content)
+    except TypeError as error:
+        raise DamagedBackup(f"{folder / NAME} is not as Interlock writes it: {error}") from error
+    # They name files below the backup, and below the place that it is restored to.
+    if manifest.files.name != FILES or manifest.database.name != DATABASES.get(manifest.database_kind):
+        raise DamagedBackup(
+            f"{folder / NAME} names {manifest.files.name!r} and {manifest.database.name!r} as its parts, "
+            f"which no backup of a database on {manifest.database_kind} has"
+        )
+    return manifest
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -78,6 +78,18 @@ NOT_BACKUPS: dict[str, tuple[Callable[[Path], object], type[Refused], str]] = {
         DamagedBackup,
         "its digest is another",
     ),
+    "a part out of the folder": (
+        lambda folder: change_manifest(
+            folder, database={"name": "../database.sqlite", "size_bytes": 1, "sha256": "00"}
+        ),
+        DamagedBackup,
+        "names 'files.jsonl' and '../database.sqlite' as its parts",
+    ),
+    "a manifest without a part": (
+        lambda folder: change_manifest(folder, files={}),
+        DamagedBackup,
+        "is not as Interlock writes it",
+    ),
     "a path out of the folder": (
         lambda folder: change_files(folder, "output/", "../output/"),
         DamagedBackup,
