@@ -11,7 +11,7 @@ from pathlib import Path
 
 import docker
 
-from interlock import types
+from interlock import errors, types
 from interlock.client import Client
 from scripts.postgres import Cluster
 from tests.house import watch
@@ -118,17 +118,21 @@ async def _gather(client: Client, history: History, ground: Ground, end_s: float
             for run in listed:
                 await client.runs.wait(run.id)
     for run in listed:
-        history.records.append(await _record(client, run.id))
+        history.records.append(await _record(client, run.id, history))
     slots = {stack: (await client.stacks.get(stack)).active_run_id for stack in ground.stacks}
     history.held_slots = {stack: run_id for stack, run_id in slots.items() if run_id}
     verdict = await client.audit.verify()
     history.audit_fault = "" if verdict.intact else str(verdict.fault)
 
 
-async def _record(client: Client, run_id: str) -> Record:
+async def _record(client: Client, run_id: str, history: History) -> Record:
     run = await client.runs.get(run_id)
     is_over = types.RunState.Name(run.state).removeprefix("RUN_STATE_") in checker.FINAL
-    output = (await watch(client, run_id)).output if is_over else b""
+    output = b""
+    try:
+        output = (await watch(client, run_id)).output if is_over else b""
+    except errors.InterlockError as error:
+        history.complaints.append(f"the log of {run_id} cannot be read: {error}")
     events = [event.action async for event in client.audit.list(resource_id=run_id)]
     return Record(
         run_id=run.id,
