@@ -3,10 +3,11 @@ Nothing is written."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 
@@ -37,6 +38,9 @@ from interlock.v1 import backtest_pb2, decision_pb2, policy_pb2
 from interlock.v1 import policy_service_pb2 as rpc
 from policies.workbench.kinds import Kind
 from policies.workbench.prints import Print
+
+# Each may start an OPA, and anybody who may read a stack may ask.
+_AT_ONCE: Final = 2
 
 
 class ApprovalsAsked(Protocol):
@@ -70,6 +74,8 @@ class _Now:
 
 
 class Simulations:
+    """One per control plane. Two at once are under way, others wait."""
+
     def __init__(
         self, db: Database, engine: PolicyEngine, access: Access, secrets: StackSecrets, judges: Judges
     ) -> None:
@@ -78,6 +84,7 @@ class Simulations:
         self._access = access
         self._secrets = secrets
         self._judges = judges
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def of(self, principal: Principal, request: rpc.SimulatePolicyRequest) -> backtest_pb2.Simulation:
         """As PolicyService.SimulatePolicy says."""
@@ -85,6 +92,16 @@ class Simulations:
         if kind is Kind.LOGIN or request.as_login or request.remote_ip:
             principal.require_admin("simulate logins, or what somebody else may do")
         stack = await self._stack(principal, kind, request)
+        async with self._turns:
+            return await self._of(principal, kind, request, stack)
+
+    async def _of(
+        self,
+        principal: Principal,
+        kind: Kind,
+        request: rpc.SimulatePolicyRequest,
+        stack: StackSnapshot | None,
+    ) -> backtest_pb2.Simulation:
         tried = await candidate.checked(self._engine, kind, request)
         whose = await self._whose(principal, kind, request)
         now = await self._now(whose, kind, request, stack)
