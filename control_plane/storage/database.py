@@ -107,12 +107,17 @@ class _Postgresql:
 def parse(url: str) -> sa.URL:
     """
     Raises:
-        UnknownDatabase: it is no URL, or of another database.
+        UnknownDatabase: it is no URL, of another database, or has its password where it would be shown.
     """
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
         raise UnknownDatabase("it is no URL; see docs/operating.md for how it looks") from error
+    if "password" in parsed.query:
+        # In errors, and in the arguments of pg_dump, only the other place is left out.
+        raise UnknownDatabase(
+            f"write the password before the host: {postgresql.DRIVER}://USER:PASSWORD@HOST/DATABASE"
+        )
     match parsed.drivername:
         case "sqlite" | postgresql.DRIVER:
             return parsed

@@ -189,6 +189,11 @@ async def test_a_full_disk_is_called_that_and_the_next_unit_is_written(
             "asyncpg is not spoken here: it is sqlite:///FILE or postgresql",
         ),
         ("interlock.db", "no URL"),
+        # It would be shown in errors and arguments.
+        (
+            "postgresql://db.example/interlock?user=ada&password=open-sesame",
+            "write the password before the host",
+        ),
     ],
 )
 def test_another_database_is_refused_with_what_there_is(url: str, problem: str) -> None:
