@@ -13,7 +13,7 @@ from interlock.v1.limit_pb2 import Limit, LimitKind
 from interlock.v1.limit_service_pb2_grpc import LimitServiceStub
 
 EACH = "*"
-"""As a subject: each pool, caller or stack that has no limit of its own."""
+"""As a subject: each pool, caller or stack, in what its own limit does not set."""
 
 
 class Limits:

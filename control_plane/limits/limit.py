@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from interlock.v1 import limit_pb2
 
-# As a subject: each pool, caller or stack that has no limit of its own.
+# As a subject: each pool, caller or stack, in what its own limit does not set.
 EACH: Final = "*"
+_SETTINGS: Final = ("max_active", "max_queued", "queue_timeout_us")
 
 
 class Kind(StrEnum):
@@ -82,8 +83,12 @@ class Limits:
         return bool(self._limits)
 
     def of(self, kind: Kind, subject: str) -> Limit | None:
-        """Its own, else the one for each."""
-        return self._limits.get((kind, subject)) or self._limits.get((kind, EACH))
+        """Its own, and what that does not set as for each."""
+        own, each = self._limits.get((kind, subject)), self._limits.get((kind, EACH))
+        if own is None or each is None:
+            return own or each
+        unset = {name: getattr(each, name) for name in _SETTINGS if getattr(own, name) is None}
+        return replace(own, **unset)
 
     def subjects(self, kind: Kind) -> frozenset[str]:
         return frozenset(subject for found, subject in self._limits if found is kind)

@@ -19,7 +19,7 @@ Subject = Annotated[
     str,
     typer.Argument(
         metavar="SUBJECT",
-        help="The pool's or stack's id, the label of stacks, or the caller's login; '*' for each without its own.",
+        help="The pool's or stack's id, the label of stacks, or the caller's login; '*': each without it.",
     ),
 ]
 

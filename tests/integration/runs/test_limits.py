@@ -260,6 +260,19 @@ async def test_a_run_that_has_its_runner_does_not_time_out(world: World) -> None
     assert await world.state(run) is RunState.READY
 
 
+async def test_what_a_limit_of_its_own_does_not_set_is_as_for_each(world: World) -> None:
+    settings = LimitSettings(world.db)
+    await settings.set(ADMIN, Limit(Kind.STACK, EACH, max_queued=1, queue_timeout_us=5_000_000), "")
+    await settings.set(ADMIN, Limit(Kind.STACK, STACK, queue_timeout_us=60_000_000), "")
+    before = clock.now_us()
+    deadline = await world.db.write(lambda tx: queue_room.take(tx, STACK, "ada"))
+    assert deadline is not None
+    assert deadline - before >= 60_000_000
+    await queue(world.db, ADA, [STACK])
+    with pytest.raises(QueueIsFull):
+        await world.db.write(lambda tx: queue_room.take(tx, STACK, "ada"))
+
+
 async def test_how_long_a_run_may_wait_is_what_its_caller_asks_else_what_the_stack_says(world: World) -> None:
     settings = LimitSettings(world.db)
     await settings.set(ADMIN, Limit(Kind.STACK, EACH, queue_timeout_us=60_000_000), "")
