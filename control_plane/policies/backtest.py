@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from control_plane import clock
 from control_plane.clock import to_timestamp
-from control_plane.errors import ShuttingDown
+from control_plane.errors import LimitExceeded, ShuttingDown
 from control_plane.identity.principal import Principal
 from control_plane.ids import first_id
 from control_plane.policies import candidate, retrial
@@ -35,6 +35,9 @@ from policies.workbench.kinds import Kind
 
 _AT_ONCE: Final = 2
 _PAGE: Final = 256
+# So many responses wait for a caller who reads slowly, so long for one who does not read.
+_UNREAD: Final = 1024
+_STALLED_S: Final = 60.0
 _LAST = sa.select(sa.func.max(decisions.c.id))
 _BETWEEN = (decisions.c.id > sa.bindparam("after"), decisions.c.id <= sa.bindparam("last"))
 _COUNT = sa.select(sa.func.count(decisions.c.id)).where(*_BETWEEN)
@@ -51,6 +54,15 @@ _COLUMNS: Final[Sequence[sa.Column[Any]]] = (
     decisions.c.took_us,
     decisions.c.decided_at,
 )
+
+
+class CallerStalled(LimitExceeded):
+    """The caller has left what was told unread for too long."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"what the backtest said was not read for {_STALLED_S:g} s, so it was ended; others wait for their turn"
+        )
 
 
 class Backtests:
@@ -81,17 +93,38 @@ class Backtests:
         wanted = await self._db.read(partial(_filter, kind, request))
         run = _Run(tried, request, wanted.total)
         yield run.progress()
-        async with self._turns, tried.opened(self._engine) as trial, aclosing(self._pages(wanted)) as pages:
-            run.begin()
-            may_read: dict[str, bool] = {}
-            async for page in pages:
-                if self._is_closing:
-                    raise ShuttingDown
-                await self._look_up(principal, page.rows, may_read)
-                readable = [row for row in page.rows if may_read[row.stack_id]]
-                for response in await run.page(trial, readable, looked_at=page.looked_at):
-                    yield response
+        told = _Told()
+        evaluating = asyncio.create_task(self._evaluate(principal, run, tried, wanted, told), name="backtest")
+        try:
+            async for response in told:
+                yield response
+            await evaluating
+        finally:
+            evaluating.cancel()
+            await asyncio.gather(evaluating, return_exceptions=True)
         yield run.report()
+
+    async def _evaluate(
+        self, principal: Principal, run: _Run, tried: Candidate, wanted: _Filter, told: _Told
+    ) -> None:
+        """In a task of its own: whoever does not read what is told must not keep others from their turn."""
+        try:
+            async with (
+                self._turns,
+                tried.opened(self._engine) as trial,
+                aclosing(self._pages(wanted)) as pages,
+            ):
+                run.begin()
+                may_read: dict[str, bool] = {}
+                async for page in pages:
+                    if self._is_closing:
+                        raise ShuttingDown
+                    await self._look_up(principal, page.rows, may_read)
+                    readable = [row for row in page.rows if may_read[row.stack_id]]
+                    for response in await run.page(trial, readable, looked_at=page.looked_at):
+                        await told.put(response)
+        finally:
+            told.end()
 
     async def _pages(self, request: _Filter) -> AsyncGenerator[_Page]:
         """Oldest first; the next one is read while one is evaluated."""
@@ -111,6 +144,31 @@ class Backtests:
         if unknown:
             answers = await self._log.readable(principal, unknown)
             known.update(zip((row.stack_id for row in unknown), answers, strict=True))
+
+
+class _Told:
+    """What is on its way to the caller, who may be slow to read it, up to a point."""
+
+    def __init__(self) -> None:
+        self._responses: asyncio.Queue[rpc.BacktestPolicyResponse | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_UNREAD)
+
+    async def put(self, response: rpc.BacktestPolicyResponse) -> None:
+        """Raises CallerStalled."""
+        try:
+            async with asyncio.timeout(_STALLED_S):
+                await self._room.acquire()
+        except TimeoutError as error:
+            raise CallerStalled from error
+        self._responses.put_nowait(response)
+
+    def end(self) -> None:
+        self._responses.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncGenerator[rpc.BacktestPolicyResponse]:
+        while (response := await self._responses.get()) is not None:
+            self._room.release()
+            yield response
 
 
 @dataclass(frozen=True)

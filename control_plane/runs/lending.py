@@ -50,6 +50,8 @@ class Lending:
         """As SlotService.AcquireSlot says. `recheck` is awaited now and then with the run's id: it raises where the
         caller's token has ended or access was taken away."""
         run_id = await self._requests.ask(principal, request)
+        # A hold that was asked for before is attended to again only by who may still write.
+        await recheck(run_id)
         with self._leases.attended(run_id):
             told = None
             following = self._watches.watch(

@@ -58,6 +58,7 @@ class Watches:
         """
         with self._feeds.watching(run_id, stack_id, lambda: self._queries.load(run_id)) as feed:
             watcher = _Watcher(feed, self._outputs, run_id, offset, wants_output=not omit_output)
+            right = _Right(recheck, self._recheck_s)
             is_first = True
             while True:
                 change = feed.change()
@@ -68,22 +69,16 @@ class Watches:
                     yield message
                     if self._is_closing:
                         raise ShuttingDown
+                    await right.look()
                 is_first = False
                 if is_final(run):
                     return
                 if self._is_closing:
                     raise ShuttingDown
                 if feed.version == version:
-                    await self._changed(change, recheck)
-
-    async def _changed(self, change: asyncio.Event, recheck: Callable[[], Awaitable[object]]) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._recheck_s):
-                    await change.wait()
-                    return
-            except TimeoutError:
-                await recheck()
+                    await right.look_until(change)
+                else:
+                    await right.look()
 
     async def _check_offset(self, run: run_pb2.Run, offset: int) -> None:
         output = self._outputs.opened(run.id)
@@ -94,6 +89,31 @@ class Watches:
         allowance = 0 if is_final(run) else PENDING_BYTES
         if offset > size + allowance:
             raise OffsetPastEnd(offset, size)
+
+
+class _Right:
+    """Whether a watcher may watch still: asked again each `every_s`, however much there is to tell meanwhile."""
+
+    def __init__(self, recheck: Callable[[], Awaitable[object]], every_s: float) -> None:
+        self._recheck = recheck
+        self._every_s = every_s
+        self._next_s = _time_s() + every_s
+
+    async def look(self) -> None:
+        """Raises as `recheck`, where it is time to ask."""
+        if _time_s() >= self._next_s:
+            await self._recheck()
+            self._next_s = _time_s() + self._every_s
+
+    async def look_until(self, change: asyncio.Event) -> None:
+        """Returns once there is a change."""
+        while not change.is_set():
+            try:
+                async with asyncio.timeout_at(self._next_s):
+                    await change.wait()
+            except TimeoutError:
+                pass
+            await self.look()
 
 
 class _Watcher:
@@ -163,3 +183,7 @@ class _Watcher:
 
 def is_final(run: run_pb2.Run) -> bool:
     return RunState(run_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")).is_final
+
+
+def _time_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -23,6 +23,8 @@ Unit = Callable[[sa.Connection], T]
 MAX_GROUP: Final = 64
 # Only a backup or somebody's own tool ever holds the file; a caller is told at once, and tries again.
 _BUSY_TIMEOUT_MS: Final = 1_000
+# Of several that open a new file at once, one makes it a WAL file and the others wait for its disk.
+_OPEN_TIMEOUT_MS: Final = 30_000
 
 
 class FileInUse(Exception):
@@ -63,8 +65,9 @@ def make_engine(url: sa.URL, readers: int) -> sa.Engine:
     def _configure(connection: Any, _record: object) -> None:
         # FULL: a commit is on the disk when it returns (https://www.sqlite.org/pragma.html#pragma_synchronous).
         for pragma in (
-            f"busy_timeout={_BUSY_TIMEOUT_MS}",
+            f"busy_timeout={_OPEN_TIMEOUT_MS}",
             "journal_mode=WAL",
+            f"busy_timeout={_BUSY_TIMEOUT_MS}",
             "synchronous=FULL",
             "foreign_keys=ON",
         ):

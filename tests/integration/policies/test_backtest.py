@@ -20,8 +20,8 @@ from control_plane.identity.principal import Principal
 from control_plane.ids import DecisionId
 from control_plane.keys import MasterKey, Sealer
 from control_plane.paging import PageTokens
+from control_plane.policies import backtest, inputs, records
 from control_plane.policies import decisions as decided
-from control_plane.policies import inputs, records
 from control_plane.policies.attached import AttachmentIndex
 from control_plane.policies.backtest import Backtests
 from control_plane.policies.combine import Evaluation, RuleValue
@@ -303,6 +303,35 @@ async def test_the_end_of_the_server_ends_a_backtest_with_a_word(bench: Bench) -
     bench.backtests.close()
     with pytest.raises(errors.ShuttingDown):
         await bench.run(NO_APPLY)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_callers_who_do_not_read_keep_nobody_from_a_turn(bench: Bench) -> None:
+    await bench.record(*(task("apply") for _ in range(300)))
+    request = rpc.BacktestPolicyRequest(body=NO_APPLY, kind=policy_pb2.POLICY_KIND_TASK, max_changes=1000)
+    idle = [bench.backtests.run(ADMIN, request) for _ in range(2)]
+    for each in idle:
+        assert [(await anext(each)).WhichOneof("event") for _ in range(2)] == ["progress", "change"]
+    async with asyncio.timeout(60):
+        assert (await bench.run(NO_APPLY)).counts == (300, 300, 0, 0)
+    for each in idle:
+        await each.aclose()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_backtest_that_nobody_reads_is_ended_with_the_reason(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backtest, "_UNREAD", 2)
+    monkeypatch.setattr(backtest, "_STALLED_S", 0.1)
+    await bench.record(*(task("apply") for _ in range(300)))
+    request = rpc.BacktestPolicyRequest(body=NO_APPLY, kind=policy_pb2.POLICY_KIND_TASK, max_changes=1000)
+    unread = bench.backtests.run(ADMIN, request)
+    await anext(unread)
+    await anext(unread)
+    assert (await bench.run(NO_APPLY)).counts == (300, 300, 0, 0)
+    with pytest.raises(backtest.CallerStalled, match="was not read"):
+        await drain(unread)
 
 
 async def drain(events: AsyncIterator[rpc.BacktestPolicyResponse]) -> None:

@@ -142,6 +142,28 @@ async def test_a_watcher_whose_access_has_ended_is_cut_off(tmp_path: Path) -> No
         await seen(stage.watch())
 
 
+@pytest.mark.parametrize("what", ["output", "changes"])
+async def test_a_watcher_whose_access_has_ended_is_cut_off_however_much_there_is_to_tell(
+    tmp_path: Path, what: str
+) -> None:
+    stage = Stage(tmp_path, recheck_s=0.01)
+    stage.refusal = PermissionError("the token has ended")
+    await stage.outputs.open(RUN)
+
+    async def always_told() -> None:
+        async for _ in stage.watch():
+            if what == "output":
+                await stage.append(b"more\n")
+            else:
+                stage.feeds.run_changed(RUN)
+            await asyncio.sleep(0)
+
+    # Without end, where nobody asks.
+    async with asyncio.timeout(10):
+        with pytest.raises(PermissionError):
+            await always_told()
+
+
 async def test_output_that_is_missing_is_an_error_and_not_an_endless_wait(stage: Stage) -> None:
     stage.end(10)
     with pytest.raises(OutputMissing, match="ends at byte 0, and its record says 10"):
