@@ -6,7 +6,7 @@ the caller has it), so that a lane is always as the slot and the stack's lock we
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -208,9 +208,12 @@ def leave(connection: sa.Connection, stack_id: str, creator_id: str) -> None:
     connection.execute(_LEAVE, {"of_stack": stack_id, "of_creator": creator_id})
 
 
-def taken(connection: sa.Connection, stack_id: str, run_id: str, now_us: int) -> None:
-    """This transaction has taken the slot for a queued run, and holds the row."""
-    connection.execute(_TAKEN, {"of_stack": stack_id, "run": run_id, "now": now_us})
+def taken(connection: sa.Connection, run_of_stack: Mapping[str, str], now_us: int) -> None:
+    """This transaction has taken the slots of these stacks, each for a queued run, and holds the rows."""
+    connection.execute(
+        _TAKEN,
+        [{"of_stack": stack_id, "run": run_id, "now": now_us} for stack_id, run_id in run_of_stack.items()],
+    )
 
 
 def freed(connection: sa.Connection, stack_id: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,37 +42,49 @@ _HOLD_CURRENT = _CURRENT.with_for_update()
 _FIND = sa.select(assignments).where(assignments.c.id == sa.bindparam("assignment_id"))
 
 
-def insert(
-    connection: sa.Connection,
-    run: sa.Row[Any],
-    *,
-    fence: int,
-    runner_id: str,
-    pool_id: str,
-    boot_id: str,
-    machine_id: str,
-    job: rpc.Job,
-    sealer: Sealer,
-) -> rpc.AssignmentRef:
-    """Records that `run` was given to a runner, with its job. Its output goes behind what the run has so far."""
-    assignment_id = ids.new_id("asg")
+@dataclass(frozen=True, slots=True)
+class Given:
+    """`run` is given to a runner under this fencing token. Its output goes behind what the run has so far."""
+
+    run: sa.Row[Any]
+    fence: int
+    runner_id: str
+    pool_id: str
+    boot_id: str
+    machine_id: str
+    job: rpc.Job
+    assignment_id: str = field(default_factory=lambda: ids.new_id("asg"))
+
+    @property
+    def ref(self) -> rpc.AssignmentRef:
+        return rpc.AssignmentRef(
+            run_id=self.run.id, assignment_id=self.assignment_id, fencing_token=self.fence
+        )
+
+
+def insert(connection: sa.Connection, all_given: Sequence[Given], sealer: Sealer) -> None:
+    """Records them with their jobs, in one statement."""
     connection.execute(
         _INSERT,
-        {
-            "id": assignment_id,
-            "run_id": run.id,
-            "stack_id": run.stack_id,
-            "runner_id": runner_id,
-            "pool_id": pool_id,
-            "fence": fence,
-            "boot_id": boot_id,
-            "output_start": run.output_size_bytes,
-            "machine_id": machine_id,
-            "job_sealed": sealer.seal(job.SerializeToString(), context=f"assignment/{assignment_id}"),
-            "assigned_at": clock.now_us(),
-        },
+        [
+            {
+                "id": given.assignment_id,
+                "run_id": given.run.id,
+                "stack_id": given.run.stack_id,
+                "runner_id": given.runner_id,
+                "pool_id": given.pool_id,
+                "fence": given.fence,
+                "boot_id": given.boot_id,
+                "output_start": given.run.output_size_bytes,
+                "machine_id": given.machine_id,
+                "job_sealed": sealer.seal(
+                    given.job.SerializeToString(), context=f"assignment/{given.assignment_id}"
+                ),
+                "assigned_at": clock.now_us(),
+            }
+            for given in all_given
+        ],
     )
-    return rpc.AssignmentRef(run_id=run.id, assignment_id=assignment_id, fencing_token=fence)
 
 
 def current(

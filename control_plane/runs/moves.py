@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -39,13 +40,21 @@ def advance(
     """
     if not store.move(connection, run, after, reason, **columns):
         raise SlotLost(f"{run.id} was moved from {run.state} meanwhile")
-    details: dict[str, object] = {"from": run.state, "reason": reason}
-    details |= {
-        name: columns[name] for name in ("exit_code", "runner_id", "fence") if columns.get(name) is not None
-    }
-    events.record(
-        connection, by, f"run.{after.value.lower()}", "run", run.id, stack_id=run.stack_id, details=details
-    )
+    _record(connection, by, [(run, columns)], after, reason)
+
+
+def advance_all(
+    connection: sa.Connection,
+    moved: Sequence[tuple[sa.Row[Any], Mapping[str, object]]],
+    after: RunState,
+    reason: str,
+    *,
+    by: Principal = SYSTEM,
+) -> None:
+    """As `advance`, for several runs, each with the values of the same columns: in as many statements as for one."""
+    if not store.move_all(connection, moved, after, reason):
+        raise SlotLost(f"one of {', '.join(run.id for run, _ in moved)} was moved meanwhile")
+    _record(connection, by, moved, after, reason)
 
 
 def end(
@@ -137,3 +146,19 @@ def give_back(connection: sa.Connection, run: sa.Row[Any], reason: str) -> None:
     store.join_queue(connection, run)
     lanes.first_again(connection, run.stack_id, run.creator_id)
     assignments.end(connection, run.assignment_id)
+
+
+def _record(
+    connection: sa.Connection,
+    by: Principal,
+    moved: Sequence[tuple[sa.Row[Any], Mapping[str, object]]],
+    after: RunState,
+    reason: str,
+) -> None:
+    said = ("exit_code", "runner_id", "fence")
+    recorded = []
+    for run, columns in moved:
+        details: dict[str, object] = {"from": run.state, "reason": reason}
+        details |= {name: columns[name] for name in said if columns.get(name) is not None}
+        recorded.append(events.Event(f"run.{after.value.lower()}", "run", run.id, run.stack_id, details))
+    events.record_all(connection, by, recorded)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 import structlog
 
-from control_plane import clock, errors
-from control_plane.keys import MasterKeyError, Sealer
+from control_plane import errors
+from control_plane.keys import Sealer
 from control_plane.limits.caps import Caps
 from control_plane.pools.connections import Connections, HeldRun
 from control_plane.queue import lanes
 from control_plane.runs import assignments, moves, reach, store
 from control_plane.runs.errors import FencedOut
+from control_plane.runs.handing_out import Claim, Granted, HandingOut, Room
 from control_plane.runs.holds import HOLD
 from control_plane.runs.jobs import JobBuilder
 from control_plane.runs.notices import Notices
 from control_plane.runs.states import RunState
 from control_plane.runs.turn_taking import TurnTaking
 from control_plane.storage.database import Database
-from control_plane.storage.outputs import StoredOutput
-from interlock.v1 import run_pb2
 from interlock.v1 import runner_service_pb2 as rpc
 
 # Claims in one transaction: measured best on SQLite and PostgreSQL (docs/decisions).
@@ -37,33 +35,13 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Room:
-    """A runner that can take `free` more runs, as the loop saw it before the transaction."""
-
-    runner_id: str
-    pool_id: str
-    boot_id: str
-    machine_id: str
-    free: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    run_id: str
-    stack_id: str
-    runner_id: str
-    output_start: int
-    # None where the job could not be made: the run has failed.
-    assignment: rpc.Assignment | None
-
-
-@dataclass(slots=True)
 class _Claims:
-    """What one transaction came to."""
+    """What one transaction comes to."""
 
-    made: list[_Claim]
+    granted: list[Granted] = field(default_factory=list)
     # Lanes that were found where they do not belong: another look finds others in their place.
     lines_moved: int = 0
+    made: list[Claim] = field(default_factory=list)
 
 
 class Scheduler:
@@ -74,12 +52,11 @@ class Scheduler:
     ) -> None:
         self._db = db
         self._connections = connections
-        self._jobs = jobs
-        self._sealer = sealer
+        self._handing_out = HandingOut(jobs, sealer)
         self._notices = notices
         self._awake = asyncio.Event()
         # Claimed, and not yet given back, because their runners went away before they were sent.
-        self._unsent: list[_Claim] = []
+        self._unsent: list[Claim] = []
 
     def wake(self) -> None:
         """There may be something to start. Cheap; called from the event loop."""
@@ -102,7 +79,7 @@ class Scheduler:
         """Starts up to BATCH runs; True: there may be more to start at once."""
         await self._give_back_unsent()
         rooms = [
-            _Room(
+            Room(
                 connection.runner_id,
                 connection.pool_id,
                 connection.boot_id,
@@ -123,7 +100,7 @@ class Scheduler:
         await self._give_back_unsent()
         return len(claims.made) == BATCH or claims.lines_moved > 0
 
-    def _claim(self, connection: sa.Connection, rooms: Sequence[_Room]) -> _Claims:
+    def _claim(self, connection: sa.Connection, rooms: Sequence[Room]) -> _Claims:
         # Held: of several schedulers one counts after the other, so that none starts more than a limit allows.
         caps = Caps.read(connection, hold=True)
         at_most = min(BATCH, sum(room.free for room in rooms))
@@ -132,13 +109,14 @@ class Scheduler:
         for pool_id in pool_ids:
             of_pool = [room for room in rooms if room.pool_id == pool_id]
             self._claim_queued(connection, of_pool, caps, at_most, claims)
+        claims.made = self._handing_out.hand_out(connection, claims.granted)
         return claims
 
     def _claim_queued(
-        self, connection: sa.Connection, rooms: Sequence[_Room], caps: Caps, at_most: int, claims: _Claims
+        self, connection: sa.Connection, rooms: Sequence[Room], caps: Caps, at_most: int, claims: _Claims
     ) -> None:
         """Of one pool, in the order of turns, until there are `at_most` claims in all."""
-        wanted = min(at_most - len(claims.made), sum(room.free for room in rooms))
+        wanted = min(at_most - len(claims.granted), sum(room.free for room in rooms))
         if wanted <= 0:
             return
         turns = TurnTaking(connection, rooms[0].pool_id, caps, wanted)
@@ -154,11 +132,11 @@ class Scheduler:
                 lanes.relabel(connection, run.stack_id, caps.labels.intersection(labels))
                 claims.lines_moved += 1
                 continue
-            fence = store.take_slot(connection, run.stack_id, run.id)
+            fence = store.take_slot_only(connection, run.stack_id, run.id)
             if fence is None:
                 continue
             room = max(rooms, key=lambda room: room.free)
-            claims.made.append(self._assign(connection, run, fence, room))
+            claims.granted.append(Granted(run, fence, room))
             caps.started(room.pool_id, run.creator_login, labels)
             turns.served(found)
             room.free -= 1
@@ -168,15 +146,15 @@ class Scheduler:
     def _claim_applies(
         self,
         connection: sa.Connection,
-        rooms: Sequence[_Room],
+        rooms: Sequence[Room],
         pool_ids: Sequence[str],
         at_most: int,
         caps: Caps,
-    ) -> list[_Claim]:
+    ) -> list[Granted]:
         """Confirmed plans come first: they hold their slot already, and somebody waits for them."""
-        claims: list[_Claim] = []
+        granted: list[Granted] = []
         for row in store.to_apply(connection, pool_ids, BATCH):
-            if len(claims) == at_most:
+            if len(granted) == at_most:
                 break
             room = max((room for room in rooms if room.pool_id == row.pool_id), key=lambda room: room.free)
             # However many a limit holds back: those behind them are looked at, too.
@@ -188,55 +166,12 @@ class Scheduler:
             fence = store.hold_on(connection, run)
             if fence is None:
                 raise moves.SlotLost(f"{run.id} is CONFIRMED and does not hold the slot of {run.stack_id}")
-            store.update(connection, run.id, fence=fence, runner_id=room.runner_id, pool_id=room.pool_id)
-            claims.append(self._hand_out(connection, _moved(connection, run.id), room))
+            granted.append(Granted(run, fence, room))
             caps.started(room.pool_id, run.creator_login, row.labels)
             room.free -= 1
-        return claims
+        return granted
 
-    def _assign(self, connection: sa.Connection, run: sa.Row[Any], fence: int, room: _Room) -> _Claim:
-        moves.advance(
-            connection,
-            run,
-            RunState.READY,
-            "its turn on the stack has come",
-            fence=fence,
-            runner_id=room.runner_id,
-            pool_id=room.pool_id,
-            slot_taken_at=clock.now_us(),
-        )
-        return self._hand_out(connection, _moved(connection, run.id), room)
-
-    def _hand_out(self, connection: sa.Connection, run: sa.Row[Any], room: _Room) -> _Claim:
-        try:
-            job = self._jobs.build(connection, run)
-        except (MasterKeyError, errors.DomainError) as error:
-            log.error("run.job_failed", run_id=run.id, error=str(error))
-            moves.end(
-                connection,
-                run,
-                RunState.FAILED,
-                f"its job could not be made: {error}",
-                failure=run_pb2.RUN_FAILURE_PREPARATION,
-                output=StoredOutput(run.output_size_bytes, run.output_sha256 or moves.NO_OUTPUT.sha256),
-            )
-            return _Claim(run.id, run.stack_id, room.runner_id, run.output_size_bytes, None)
-        ref = assignments.insert(
-            connection,
-            run,
-            fence=run.fence,
-            runner_id=room.runner_id,
-            pool_id=room.pool_id,
-            boot_id=room.boot_id,
-            machine_id=room.machine_id,
-            job=job,
-            sealer=self._sealer,
-        )
-        store.update(connection, run.id, assignment_id=ref.assignment_id)
-        assignment = rpc.Assignment(assignment=ref, job=job)
-        return _Claim(run.id, run.stack_id, room.runner_id, run.output_size_bytes, assignment)
-
-    def _send(self, claim: _Claim, assignment: rpc.Assignment) -> bool:
+    def _send(self, claim: Claim, assignment: rpc.Assignment) -> bool:
         """False where the runner takes no more work."""
         connection = self._connections.of_runner(claim.runner_id)
         if connection is None or not connection.takes_work:
@@ -260,15 +195,7 @@ class Scheduler:
             self._notices.queue_changed(claim.stack_id)
 
 
-def _moved(connection: sa.Connection, run_id: str) -> sa.Row[Any]:
-    """The row of a run that this transaction has moved."""
-    run = store.find(connection, run_id)
-    if run is None:
-        raise moves.SlotLost(f"{run_id} was queued and has no row")
-    return run
-
-
-def _give_back(connection: sa.Connection, unsent: Sequence[_Claim]) -> None:
+def _give_back(connection: sa.Connection, unsent: Sequence[Claim]) -> None:
     for claim in unsent:
         assert claim.assignment is not None
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -129,12 +130,30 @@ class Environments:
         }
 
 
+@dataclass(slots=True)
+class Stored:
+    """Rows of one stack: its secrets are still sealed."""
+
+    variables: list[sa.Row[Any]] = field(default_factory=list)
+    files: list[sa.Row[Any]] = field(default_factory=list)
+
+
+def stored(connection: sa.Connection, stack_ids: Collection[str]) -> Mapping[str, Stored]:
+    """What each of these stacks has in its environment, read in two statements."""
+    found = {stack_id: Stored() for stack_id in stack_ids}
+    for row in store.variables(connection, *found):
+        found[row.stack_id].variables.append(row)
+    for row in store.files(connection, *found):
+        found[row.stack_id].files.append(row)
+    return found
+
+
 def job_environment(
-    connection: sa.Connection, sealer: Sealer, stack_id: str
+    sealer: Sealer, stored: Stored
 ) -> tuple[list[stack_pb2.EnvironmentVariable], list[stack_pb2.MountedFile]]:
     """Variables and files with their values in the clear, for the runner and nobody else."""
-    variables = [_clear_variable(sealer, row) for row in store.variables(connection, stack_id)]
-    files = [_clear_file(sealer, row) for row in store.files(connection, stack_id)]
+    variables = [_clear_variable(sealer, row) for row in stored.variables]
+    files = [_clear_file(sealer, row) for row in stored.files]
     return variables, files
 
 

@@ -94,11 +94,17 @@ def load_any(connection: sa.Connection, stack_id: str) -> StackSnapshot:
 
 def load_many(connection: sa.Connection, stack_ids: Sequence[str]) -> list[StackSnapshot]:
     """In the order of `stack_ids`. Raises NotFound for the first that is not there."""
-    found = {stack.id: stack for stack in map(_from_row, store.find_many(connection, stack_ids))}
+    found = load_present(connection, stack_ids)
     for stack_id in stack_ids:
-        if stack_id not in found or found[StackId(stack_id)].deleted_at is not None:
+        if stack_id not in found:
             raise errors.NotFound("stack", stack_id)
-    return [found[StackId(stack_id)] for stack_id in stack_ids]
+    return [found[stack_id] for stack_id in stack_ids]
+
+
+def load_present(connection: sa.Connection, stack_ids: Sequence[str]) -> dict[str, StackSnapshot]:
+    """Those that there are, by id."""
+    found = map(_from_row, store.find_many(connection, stack_ids))
+    return {stack.id: stack for stack in found if stack.deleted_at is None}
 
 
 def load_page(connection: sa.Connection, after_id: str, at_most: int) -> list[StackSnapshot]:

@@ -103,13 +103,13 @@ _COUNT_POLICY_CHANGE = (
 
 _VARIABLES = (
     sa.select(environment_variables)
-    .where(environment_variables.c.stack_id == sa.bindparam("stack_id"))
-    .order_by(environment_variables.c.name)
+    .where(environment_variables.c.stack_id.in_(sa.bindparam("stack_ids", expanding=True)))
+    .order_by(environment_variables.c.stack_id, environment_variables.c.name)
 )
 _FILES = (
     sa.select(mounted_files)
-    .where(mounted_files.c.stack_id == sa.bindparam("stack_id"))
-    .order_by(mounted_files.c.path)
+    .where(mounted_files.c.stack_id.in_(sa.bindparam("stack_ids", expanding=True)))
+    .order_by(mounted_files.c.stack_id, mounted_files.c.path)
 )
 _INSERT_VARIABLE = sa.insert(environment_variables)
 _INSERT_FILE = sa.insert(mounted_files)
@@ -186,14 +186,14 @@ def clear_environment(connection: sa.Connection, stack_id: str) -> None:
     connection.execute(_CLEAR_FILES, {"of_stack": stack_id})
 
 
-def variables(connection: sa.Connection, stack_id: str) -> Sequence[sa.Row[Any]]:
-    """By name."""
-    return connection.execute(_VARIABLES, {"stack_id": stack_id}).all()
+def variables(connection: sa.Connection, *stack_ids: str) -> Sequence[sa.Row[Any]]:
+    """By stack and name."""
+    return connection.execute(_VARIABLES, {"stack_ids": stack_ids}).all()
 
 
-def files(connection: sa.Connection, stack_id: str) -> Sequence[sa.Row[Any]]:
-    """By path."""
-    return connection.execute(_FILES, {"stack_id": stack_id}).all()
+def files(connection: sa.Connection, *stack_ids: str) -> Sequence[sa.Row[Any]]:
+    """By stack and path."""
+    return connection.execute(_FILES, {"stack_ids": stack_ids}).all()
 
 
 def put_variables(connection: sa.Connection, stack_id: str, rows: Sequence[Mapping[str, object]]) -> None:

@@ -80,19 +80,10 @@ class World:
         moves.advance(tx, run, RunState.READY, "its turn", fence=fence, runner_id=runner_id)
         run = store.find_to_move(tx, run_id)
         assert run is not None
-        ref = assignments.insert(
-            tx,
-            run,
-            fence=fence,
-            runner_id=runner_id,
-            pool_id="public",
-            boot_id=boot_id,
-            machine_id="machine-1",
-            job=job,
-            sealer=self.sealer,
-        )
-        store.update(tx, run_id, assignment_id=ref.assignment_id)
-        return ref
+        given = assignments.Given(run, fence, runner_id, "public", boot_id, "machine-1", job)
+        assignments.insert(tx, [given], self.sealer)
+        store.update(tx, run_id, assignment_id=given.assignment_id)
+        return given.ref
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from control_plane.keys import Sealer
 from control_plane.pools.connections import Connections
 from control_plane.runs import scheduler, stop, store
 from control_plane.runs.feeds import Feeds
-from control_plane.runs.jobs import JobBuilder
+from control_plane.runs.jobs import JobBuilder, Parts
 from control_plane.runs.notices import Notices
 from control_plane.runs.scheduler import Scheduler
 from control_plane.runs.states import RunState
@@ -29,12 +29,17 @@ class FailingDatabase(Database):
 
     failures = 0
     writes = 0
+    # Done once, in a transaction of its own before the next one.
+    first: Unit[None] | None = None
 
     async def write(self, unit: Unit[T]) -> T:
         self.writes += 1
         if self.failures and self.writes > 1:
             self.failures -= 1
             raise errors.DatabaseUnavailable("it does not answer")
+        first, self.first = self.first, None
+        if first is not None:
+            await super().write(first)
         return await super().write(unit)
 
 
@@ -43,9 +48,11 @@ class Jobs(JobBuilder):
 
     meanwhile: Callable[[sa.Connection, str], None] = staticmethod(lambda _tx, _run_id: None)
 
-    def build(self, connection: sa.Connection, run: sa.Row[tuple[object, ...]]) -> rpc.Job:
+    def build(
+        self, connection: sa.Connection, run: sa.Row[tuple[object, ...]], pool_id: str, parts: Parts
+    ) -> rpc.Job:
         self.meanwhile(connection, str(run.id))
-        return super().build(connection, run)
+        return super().build(connection, run, pool_id, parts)
 
 
 @dataclass
@@ -106,11 +113,15 @@ async def test_a_run_whose_stop_was_asked_for_before_it_was_sent_is_stopped_and_
     leaving = connect_runner(dispatch.connections, capacity=1)
     run_id = await dispatch.world.queue("a")
 
-    def runner_leaves(tx: sa.Connection, run_id: str) -> None:
-        leaving.status.draining = True
+    def stopped(tx: sa.Connection) -> None:
         run = store.find_to_move(tx, run_id)
         assert run is not None
+        assert RunState(run.state) is RunState.READY
         stop.stop(tx, run, ADA)
+
+    def runner_leaves(_tx: sa.Connection, _run_id: str) -> None:
+        leaving.status.draining = True
+        dispatch.db.first = stopped
 
     dispatch.jobs.meanwhile = runner_leaves
     dispatch.scheduler.wake()

@@ -61,9 +61,8 @@ async def test_a_run_gets_every_value_in_the_clear(house: House) -> None:
     await house.create()
     await house.environments.set(WRITER, "network", [SECRET, PLAIN], [SECRET_FILE, FILE])
 
-    variables, files = await house.db.read(
-        lambda tx: environment.job_environment(tx, house.sealer, "network")
-    )
+    stored = await house.db.read(lambda tx: environment.stored(tx, ["network"]))
+    variables, files = environment.job_environment(house.sealer, stored["network"])
 
     assert {one.name: (one.value, one.secret) for one in variables} == {
         "REGION": ("eu-north-1", False),
@@ -80,8 +79,9 @@ async def test_a_sealed_value_that_is_moved_to_another_name_does_not_open(house:
     await house.environments.set(WRITER, "network", [SECRET], [])
     move = sa.update(tables.environment_variables).values(name="OTHER")
     await house.db.write(lambda tx: tx.execute(move))
+    stored = await house.db.read(lambda tx: environment.stored(tx, ["network"]))
     with pytest.raises(MasterKeyError):
-        await house.db.read(lambda tx: environment.job_environment(tx, house.sealer, "network"))
+        environment.job_environment(house.sealer, stored["network"])
 
 
 async def test_setting_replaces_what_has_the_name_and_leaves_the_rest(house: House) -> None:
