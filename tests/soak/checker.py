@@ -158,8 +158,17 @@ def _logs(history: History) -> Iterator[str]:
             yield f"the log of {record.run_id} is wrong from byte {_first_difference(record.output, expected)}"
         if record.output_sha256 and record.output_sha256 != hashlib.sha256(record.output).hexdigest():
             yield f"the log of {record.run_id} does not have its recorded SHA-256"
+    never_performed = {
+        record.run_id
+        for record in history.records
+        if "PERFORMING" not in {state for state, _ in record.steps}
+    }
     for run_id, output in history.watched:
-        if run_id in stored and output != stored[run_id]:
+        if run_id not in stored:
+            continue
+        # What was seen before it was durable is lost with a runner that is lost before the gate: nobody sends it again.
+        is_unsent = run_id in never_performed and output.startswith(stored[run_id])
+        if output != stored[run_id] and not is_unsent:
             at = _first_difference(output, stored[run_id])
             yield f"a watcher of {run_id} saw something else than is stored, from byte {at}"
 

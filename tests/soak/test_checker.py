@@ -207,6 +207,22 @@ def test_the_last_word_of_a_stopped_shell_is_no_lost_byte() -> None:
     assert violations(history) == []
 
 
+def test_what_was_seen_of_a_run_that_was_lost_before_its_gate_may_be_more_than_is_stored() -> None:
+    history = kept()
+    lost = record(FIRST, "run_1", start=10, fence=1, output=b"")
+    history.records[0] = replace(
+        lost,
+        steps=[*lost.steps[:4], ("FAILED", 11.0)],
+        failure="RUNNER_LOST",
+        exit_code=None,
+        audited=[*lost.audited[:4], "run.failed"],
+    )
+    history.watched[0] = ("run_1", FIRST.output[:20])
+    history.executions.pop(0)
+    history.books = {"network": ["begin second b", "end second b 1"]}
+    assert violations(history) == []
+
+
 def test_a_success_that_never_was_is_found() -> None:
     history = kept()
     history.executions.pop(0)
