@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 import structlog
@@ -100,7 +100,9 @@ class Scheduler:
         await self._give_back_unsent()
         return len(claims.made) == BATCH or claims.lines_moved > 0
 
-    def _claim(self, connection: sa.Connection, rooms: Sequence[Room]) -> _Claims:
+    def _claim(self, connection: sa.Connection, found: Sequence[Room]) -> _Claims:
+        # It counts them down, and is done once more from the start where the transaction lost a race.
+        rooms = [replace(room) for room in found]
         # Held: of several schedulers one counts after the other, so that none starts more than a limit allows.
         caps = Caps.read(connection, hold=True)
         at_most = min(BATCH, sum(room.free for room in rooms))

@@ -32,7 +32,14 @@ class FailingDatabase(Database):
     # Done once, in a transaction of its own before the next one.
     first: Unit[None] | None = None
 
+    loses_a_race = False
+
     async def write(self, unit: Unit[T]) -> T:
+        if self.loses_a_race:
+            self.loses_a_race = False
+            with self.engine.connect() as connection, connection.begin() as transaction:
+                unit(connection)
+                transaction.rollback()
         self.writes += 1
         if self.failures and self.writes > 1:
             self.failures -= 1
@@ -127,3 +134,14 @@ async def test_a_run_whose_stop_was_asked_for_before_it_was_sent_is_stopped_and_
     dispatch.scheduler.wake()
     await dispatch.state_becomes(run_id, RunState.STOPPED)
     assert await dispatch.world.holder("a") is None
+
+
+# On SQLite nobody else writes, and no unit is run twice.
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_claim_that_lost_a_race_fills_the_runner_at_its_second_attempt(dispatch: Dispatch) -> None:
+    runs = {await dispatch.world.queue("a"), await dispatch.world.queue("b")}
+    runner = connect_runner(dispatch.connections, capacity=2)
+    dispatch.db.loses_a_race = True
+    dispatch.scheduler.wake()
+    sent = [await asyncio.wait_for(runner.outgoing.get(), 10) for _ in runs]
+    assert {message.assignment.assignment.run_id for message in sent if message} == runs
