@@ -107,6 +107,15 @@ async def follow(
                 continue
             if not _may_resume(problem, begun=progress.run is not None):
                 raise problem from error
+            if isinstance(problem, OffsetPastEnd) and (run := await _run_if_over(transport, stub, run_id)):
+                # Lost with its runner before the gate: what was seen and not yet durable is sent again by nobody.
+                log.warning(
+                    "%s is over with %d bytes of output, %d were seen",
+                    run_id, run.output_size_bytes, progress.offset,
+                )  # fmt: skip
+                if progress.take_run(run):
+                    yield run
+                return
         if progress.is_complete():
             progress.check_digest()
             return
@@ -134,6 +143,14 @@ async def _stream(
                 yield response.run
     finally:
         call.cancel()
+
+
+async def _run_if_over(transport: Transport, stub: "RunServiceAsyncStub", run_id: str) -> Run | None:
+    try:
+        run = await transport.call(stub.GetRun, pb.GetRunRequest(run_id=run_id))
+    except Unavailable:
+        return None
+    return run if is_final(run) else None
 
 
 def _may_resume(problem: InterlockError, *, begun: bool) -> bool:

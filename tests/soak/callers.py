@@ -10,6 +10,7 @@ from typing import Final
 from interlock import errors, types
 from interlock.client import Client
 from interlock.follow import CUT_OFF
+from interlock.states import is_final
 from tests.soak.command import Command
 from tests.soak.history import Answer, Created, History
 
@@ -120,10 +121,20 @@ class Caller:
                     if not left:
                         is_over = False
                         break
+            except errors.OffsetPastEnd:
+                # Of a run that is over: what was seen before it was durable was lost with its runner before the gate.
+                is_over = await self._is_over(run_id)
+                await asyncio.sleep(_AGAIN_S)
             except errors.InterlockError as error:
                 is_over = not self._expect(error, f"the watcher of {run_id}")
                 await asyncio.sleep(_AGAIN_S)
         self._history.watched.append((run_id, output))
+
+    async def _is_over(self, run_id: str) -> bool:
+        try:
+            return is_final(await self._watching.runs.get(run_id))
+        except errors.InterlockError as error:
+            return not self._expect(error, f"a look at {run_id}")
 
     def _expect(self, error: errors.InterlockError, what: str) -> bool:
         """Whether it is one that a caller has to live with; otherwise it is complained about."""

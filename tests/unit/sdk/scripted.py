@@ -23,6 +23,7 @@ from interlock.v1 import (
 from interlock.v1.run_pb2 import RUN_STATE_FINISHED, RUN_STATE_PERFORMING, Run
 from interlock.v1.run_service_pb2 import (
     CreateTaskRequest,
+    GetRunRequest,
     ListRunsRequest,
     ListRunsResponse,
     OutputChunk,
@@ -86,6 +87,7 @@ class Behaviour:
     """What the server does; each call is noted before it is answered."""
 
     create_task: Callable[[CreateTaskRequest, Context], Awaitable[Run]] = _unexpected
+    get_run: Callable[[GetRunRequest, Context], Awaitable[Run]] = _unexpected
     list_runs: Callable[[ListRunsRequest, Context], Awaitable[ListRunsResponse]] = _unexpected
     watch_run: Callable[[WatchRunRequest, Context], AsyncIterator[WatchRunResponse]] = _unexpected_stream
     acquire_slot: Callable[[AcquireSlotRequest, Context], AsyncIterator[AcquireSlotResponse]] = _no_slot
@@ -135,6 +137,9 @@ class _Runs(run_service_pb2_grpc.RunServiceServicer):
         self._does.tasks.append(request)
         self._note_token(context)
         return await self._does.create_task(request, context)
+
+    async def GetRun(self, request: GetRunRequest, context: Context) -> Run:
+        return await self._does.get_run(request, context)
 
     async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
         self._does.lists.append(request)

@@ -10,7 +10,7 @@ import pytest
 import interlock
 from interlock import errors
 from interlock.types import OutputChunk, Run, RunState
-from interlock.v1.run_service_pb2 import WatchRunRequest, WatchRunResponse
+from interlock.v1.run_service_pb2 import GetRunRequest, WatchRunRequest, WatchRunResponse
 from tests.unit.sdk.scripted import RUN_ID, Context, Server, finished, output, performing, refuse
 
 TEXT = bytes(range(256)) * 40
@@ -146,12 +146,42 @@ async def test_follow_waits_when_the_restarted_server_stands_before_its_offset(
             await refuse(context, grpc.StatusCode.OUT_OF_RANGE, "OFFSET_PAST_END", "only 4 bytes are stored")
         yield finished(8)
 
-    server.does.watch_run = watch
+    async def get(request: GetRunRequest, context: Context) -> Run:
+        return Run(id=RUN_ID, state=RunState.RUN_STATE_PERFORMING)
+
+    server.does.watch_run, server.does.get_run = watch, get
 
     text, _ = await gather(client)
 
     assert text == b"12345678"
     assert calls == 3
+
+
+async def test_follow_ends_where_the_run_is_over_with_less_than_was_seen(
+    server: Server, client: interlock.Client
+) -> None:
+    """Its runner was lost before the gate, and what was seen was not yet durable: nobody sends it again."""
+    calls = 0
+
+    async def watch(request: WatchRunRequest, context: Context) -> AsyncIterator[WatchRunResponse]:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            await refuse(context, grpc.StatusCode.OUT_OF_RANGE, "OFFSET_PAST_END", "only 4 bytes are stored")
+        yield performing()
+        yield output(0, b"12345678")
+        await refuse(context, grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", "going away")
+
+    async def get(request: GetRunRequest, context: Context) -> Run:
+        return Run(id=RUN_ID, state=RunState.RUN_STATE_FAILED, output_size_bytes=4)
+
+    server.does.watch_run, server.does.get_run = watch, get
+
+    text, runs = await gather(client)
+
+    assert text == b"12345678"
+    assert runs[-1].state == RunState.RUN_STATE_FAILED
+    assert calls == 2
 
 
 async def test_an_offset_past_the_end_is_an_error_at_the_beginning(
