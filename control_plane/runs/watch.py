@@ -163,9 +163,13 @@ class _Watcher:
     async def _next(self, end: int | None) -> Message | None:
         """The next piece of output, up to `end`; None where there is no more."""
         output = self._outputs.opened(self._run_id)
-        if output is not None:
-            if self._position >= output.size_bytes:
+        read = self._outputs.read
+        if output is not None and self._position >= output.size_bytes:
+            if end is None:
                 return None
+            # The record knows of more: the run has gone on at another control plane since it was opened here.
+            read = self._outputs.read_stored
+        elif output is not None:
             recent = output.recent(self._position)
             if recent is not None and recent[0] == self._position:
                 after = self._position + len(recent[1])
@@ -173,7 +177,7 @@ class _Watcher:
                     self._position = after
                     return self._feed.serialised(*recent)
         length = READ_BLOCK_BYTES if end is None else min(READ_BLOCK_BYTES, end - self._position)
-        data = await self._outputs.read(self._run_id, self._position, length)
+        data = await read(self._run_id, self._position, length)
         if not data:
             return None
         chunk = rpc.OutputChunk(offset=self._position, data=data)

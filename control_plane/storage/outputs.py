@@ -224,7 +224,11 @@ class Outputs(abc.ABC):
         Raises as `open`."""
         with suppress(errors.DiskFull, errors.Unavailable, WriterFenced):
             await self.flush(run_id)
-        output = await self.open(run_id)
+        output = self._open.get(run_id)
+        if output is None:
+            # Not kept open: its runner may go on at another control plane, and what is known here grow old.
+            output = await self._load(run_id)
+            self._close(output)
         return StoredOutput(output.durable_bytes, output.durable_sha256)
 
     def release(self, run_id: str) -> None:
@@ -255,6 +259,10 @@ class Outputs(abc.ABC):
             return piece[1][offset - piece[0] :][:length]
         # Before it is read the run may be over, and more be stored behind it.
         return await self._read_durable(run_id, offset, max(0, min(length, output.durable_bytes - offset)))
+
+    async def read_stored(self, run_id: str, offset: int, length: int) -> bytes:
+        """As `read`, of what is stored, whatever is open here: another control plane may have stored more."""
+        return await self._read_durable(run_id, offset, length)
 
     async def _settle(self, output: RunOutput, target: int) -> None:
         async with self._settled:

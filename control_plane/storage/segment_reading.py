@@ -93,17 +93,25 @@ class SegmentIndex:
             if known.looks > looks:
                 return
             known.looks += 1
-            while True:
-                end = known.end
-                page = await self._db.read(partial(segments.behind, run_id=run_id, offset=end))
-                for segment in page:
-                    if known.segments and segment.offset != known.end:
-                        log.error("output.damaged", run_id=run_id, offset_bytes=known.end, problem="a gap")
-                        return
-                    known.offsets.append(segment.offset)
-                    known.segments.append(segment)
-                if known.end == end:
+            try:
+                await self._look_behind(run_id, known)
+            except BaseException:
+                # It saw nothing: whoever waits for it looks again.
+                known.looks -= 1
+                raise
+
+    async def _look_behind(self, run_id: str, known: _Known) -> None:
+        while True:
+            end = known.end
+            page = await self._db.read(partial(segments.behind, run_id=run_id, offset=end))
+            for segment in page:
+                if known.segments and segment.offset != known.end:
+                    log.error("output.damaged", run_id=run_id, offset_bytes=known.end, problem="a gap")
                     return
+                known.offsets.append(segment.offset)
+                known.segments.append(segment)
+            if known.end == end:
+                return
 
 
 class SegmentReader:
