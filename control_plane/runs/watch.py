@@ -81,7 +81,7 @@ class Watches:
                     await right.look()
 
     async def _check_offset(self, run: run_pb2.Run, offset: int) -> None:
-        output = self._outputs.opened(run.id)
+        output = None if is_final(run) else self._outputs.opened(run.id)
         size = output.size_bytes if output else run.output_size_bytes
         if not output and not is_final(run):
             size = await self._outputs.size_stored(run.id)

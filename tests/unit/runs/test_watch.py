@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
@@ -168,6 +169,31 @@ async def test_output_that_is_missing_is_an_error_and_not_an_endless_wait(stage:
     stage.end(10)
     with pytest.raises(OutputMissing, match="ends at byte 0, and its record says 10"):
         await seen(stage.watch())
+
+
+@pytest.mark.parametrize("offset", [0, 14])
+async def test_what_another_control_plane_has_stored_since_is_seen_once_the_run_is_over(
+    stage: Stage, tmp_path: Path, offset: int
+) -> None:
+    await stage.append(b"opened here")
+    async with serving(stage.outputs):
+        await stage.outputs.flush(RUN)
+    other = OutputFiles(tmp_path)
+    await other.open(RUN)
+    async with serving(other):
+        await other.append(RUN, 11, b", ended there")
+        await other.flush(RUN)
+    stage.end(24)
+    chunks = [parsed(message).output async for message in stage.watch(offset)]
+    assert b"".join(chunk.data for chunk in chunks) == b"opened here, ended there"[offset:]
+
+
+@asynccontextmanager
+async def serving(outputs: OutputFiles) -> AsyncIterator[None]:
+    flushing = asyncio.create_task(outputs.serve())
+    yield
+    flushing.cancel()
+    await asyncio.gather(flushing, return_exceptions=True)
 
 
 async def test_an_offset_past_the_end_is_refused(stage: Stage) -> None:
